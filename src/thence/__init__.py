@@ -1,0 +1,53 @@
+"""Thence: events go straight from the service where they happen to the services that handle them.
+
+General layout, ground floor first; a module imports only from floors below it.
+
+- ``events``: typed events, their encoding, their ancestry.
+- ``handling``: one handler, run on a carrier.
+- ``routing``: whose key is it, and whose turn: pure decisions.
+- ``mesh``: peers, links and frames; ``discovery`` (who is there) and ``wires`` (bytes to them).
+- ``delivery``: from ``emit`` to the outlets, and from an arrival to the end of its handlers.
+- ``app``: services, nodes, settings: what users write against.
+- ``testing``: virtual time, the mesh in memory, conformance suites.
+- ``cli``: the command line.
+"""
+
+from thence.app.context import Context
+from thence.app.node import Node
+from thence.app.service import Handlers, Service
+from thence.delivery.emission import Receipt, Refusal
+from thence.errors import (
+    CascadeLimit,
+    ConfigurationError,
+    InvalidEvent,
+    NodeClosed,
+    OutboxFull,
+    PayloadTooLarge,
+    RateLimited,
+    SchemaMismatch,
+    SettleTimeout,
+    ThenceError,
+    UndeclaredEvent,
+)
+from thence.events import Event
+
+__all__ = [
+    "CascadeLimit",
+    "ConfigurationError",
+    "Context",
+    "Event",
+    "Handlers",
+    "InvalidEvent",
+    "Node",
+    "NodeClosed",
+    "OutboxFull",
+    "PayloadTooLarge",
+    "RateLimited",
+    "Receipt",
+    "Refusal",
+    "SchemaMismatch",
+    "Service",
+    "SettleTimeout",
+    "ThenceError",
+    "UndeclaredEvent",
+]

@@ -1,0 +1,217 @@
+"""The node: what a program starts to host services, to emit events, or both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+from thence.app.lifespans import RunningLifespan
+from thence.app.meshes import open_mesh
+from thence.app.report import NodeReport, report_on
+from thence.app.runtime import Runtime
+from thence.app.service import Service
+from thence.app.settings import Settings
+from thence.delivery.dispatch import RUNNING
+from thence.delivery.emission import Receipt
+from thence.errors import ConfigurationError, NodeClosed
+from thence.events import Event
+from thence.facts import Observer
+from thence.identifiers import new_node_id
+
+__all__ = ["Node"]
+
+logger = logging.getLogger("thence")
+
+MEET_WITHIN = 1.0
+"""Seconds that a start waits for the peers already there."""
+DRAIN_WITHIN = 4.0
+"""Seconds after which a close cancels what is still running."""
+
+
+class Node:
+    """One member of a mesh. An async context manager; also :meth:`start` and :meth:`close`.
+
+    :param services: what it hosts: nothing (a pure emitter), one, or many (a modular monolith).
+    :param mesh: ``"local"`` (this machine), ``"local:PATH"`` or ``"memory:NAME"``.
+    :param name: what people call it.
+    :param listen: ``"tcp://host:port"``; by default a Unix socket of its own.
+
+    What is left out comes from the environment (``THENCE_MESH``, ...), then from ``thence.toml``.
+
+    :raises ConfigurationError: an argument or a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        *services: Service,
+        mesh: str | None = None,
+        name: str | None = None,
+        listen: str | None = None,
+    ) -> None:
+        for service in services:
+            if not isinstance(service, Service):
+                raise ConfigurationError(f"Node({service!r}): pass Service objects")
+        names = [service.name for service in services]
+        if len(set(names)) < len(names):
+            raise ConfigurationError(f"two services of one node share a name ({', '.join(sorted(names))}): rename one")
+        self._services = services
+        self._settings = Settings.read().override(mesh=mesh, name=name, listen=listen)
+        self.name = self._settings.name or f"{'+'.join(names) or 'emitter'}-{os.getpid()}"
+        self._runtime: Runtime | None = None
+        self._lifespans: list[RunningLifespan] = []
+        self._observer: Observer | None = None
+        self._state = "not started"
+        self._closing: asyncio.Task[None] | None = None
+        _nodes.add(self)
+
+    async def start(self) -> None:
+        """Join the mesh and begin to take events.
+
+        Returns when the services are ready and the peers already there have been met, at most a second
+        later than that takes.
+
+        :raises ConfigurationError: a declaration or a setting is wrong.
+        :raises NodeClosed: the node has been started before.
+        """
+        if self._state != "not started":
+            raise NodeClosed(f"node {self.name!r} is {self._state}: make a new Node to start again")
+        self._state = "starting"
+        try:
+            await self._start()
+        except BaseException:
+            self._state = "running"
+            await self.close()
+            raise
+        self._state = "running"
+
+    async def _start(self) -> None:
+        identifier = new_node_id()
+        discovery, wire_for = open_mesh(self._settings.mesh, identifier)
+        answers = {"report": self._answer_report}
+        runtime = Runtime(identifier, self.name, self._services, discovery, wire_for, answers)
+        self._runtime = runtime
+        runtime.observe(self._observer)
+        await runtime.join(self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN)
+        for service in self._services:
+            if service.lifespan is not None:
+                lifespan = RunningLifespan(service.lifespan, self, service.name)
+                self._lifespans.append(lifespan)
+                runtime.services[service.name].state = await lifespan.enter()
+        runtime.open_doors()
+
+    async def close(self) -> None:
+        """Leave the mesh: take no new events, end those that are here, and let go of everything.
+
+        Runs still in flight after 4 s are cancelled. May be called in any task, and more than once.
+        """
+        if self._closing is None:
+            if self._runtime is None or self._state == "forked":
+                self._state = "closed"
+                return
+            self._state = "closing"
+            self._closing = asyncio.create_task(self._close(self._runtime), name="thence closing")
+        await asyncio.shield(self._closing)
+
+    async def _close(self, runtime: Runtime) -> None:
+        try:
+            if not await runtime.drain(within=DRAIN_WITHIN):
+                await runtime.cancel()
+            for lifespan in reversed(self._lifespans):
+                try:
+                    await lifespan.leave()
+                except Exception:
+                    logger.exception("%s: a lifespan failed while it was left", self.name)
+        finally:
+            self._state = "closed"
+            await runtime.close()
+
+    def emit(self, event: Event) -> Coroutine[Any, Any, Receipt]:
+        """Hand an event to every service that wants it. To be awaited.
+
+        Returns when the event is accepted, never only when it is handled; waits while a receiver has no
+        room. Called inside a handler, the event joins that handler's cascade and leaves at once.
+
+        :raises InvalidEvent: its values don't fit its types.
+        :raises PayloadTooLarge: it is over its type's byte budget.
+        :raises SchemaMismatch: nobody who wants it declares it compatibly.
+        :raises NodeClosed: the node is not running, or belongs to the process this one was forked from.
+        """
+        runtime = self._runtime
+        running = RUNNING.get()
+        if running is not None and runtime is not None and self._state != "forked":
+            return runtime.emitter.emit_joined(event, running[1])
+        if self._state != "running" or runtime is None:
+            self._refuse()
+        return runtime.emitter.emit_root(event)  # type: ignore[union-attr]
+
+    def _refuse(self) -> None:
+        if self._state == "forked":
+            raise NodeClosed(
+                f"node {self.name!r} belongs to the process this one was forked from: start a Node of its own here"
+            )
+        remedy = "make a new Node" if "clos" in self._state else "use 'async with Node(...)' or await node.start()"
+        raise NodeClosed(f"node {self.name!r} is {self._state}: {remedy}")
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell ``observer`` from now on what happens to events at this node."""
+        self._observer = observer
+        if self._runtime is not None:
+            self._runtime.observe(observer)
+
+    def report(self) -> NodeReport:
+        """What this node is, whom it knows and what it has counted, as of now.
+
+        :raises NodeClosed: it is not running.
+        """
+        if self._runtime is None:
+            self._refuse()
+        return report_on(self._runtime)  # type: ignore[arg-type]
+
+    def _answer_report(self, _argument: bytes) -> bytes:
+        return self.report().encode()
+
+    async def ask_peers(self, *, timeout: float = 1.0) -> tuple[list[NodeReport], list[str]]:
+        """The reports of all peers, and the names of those that are there but did not answer in time.
+
+        :raises NodeClosed: this node is not running.
+        """
+        runtime = self._runtime
+        if runtime is None or self._state != "running":
+            self._refuse()
+        answers, silent = await runtime.ask_everybody("report", timeout=timeout)  # type: ignore[union-attr]
+        return [NodeReport.decode(answer) for answer in answers], silent
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name!r} {self._state}>"
+
+    def _forked(self) -> None:
+        self._state = "forked"
+
+
+_nodes: weakref.WeakSet[Node] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for node in _nodes:
+        node._forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+

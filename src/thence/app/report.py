@@ -1,0 +1,118 @@
+"""What a node can tell about itself: for ``thence map``, for people, for tests. Counters since its start."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+from msgspec import Struct
+
+from thence.app.runtime import Runtime
+
+__all__ = ["EmittedReport", "HandlerReport", "NodeReport", "RouteReport", "report_on"]
+
+
+class HandlerReport(Struct, frozen=True):
+    """One handler here."""
+
+    service: str
+    handler: str
+    events: tuple[str, ...]
+    emits: tuple[str, ...]
+    handled: int
+    failed: int
+    shed: dict[str, int]
+    in_flight: int
+    waiting: int
+
+
+class EmittedReport(Struct, frozen=True):
+    """One event type emitted here."""
+
+    event: str
+    emitted: int
+    unheard: int
+
+
+class RouteReport(Struct, frozen=True):
+    """What went from here to one service at one node."""
+
+    event: str
+    service: str
+    node: str
+    sent: int
+    outstanding: int
+
+
+class NodeReport(Struct, frozen=True):
+    """A node, as it sees itself."""
+
+    node: str
+    name: str
+    pid: int
+    address: str
+    ready: bool
+    services: tuple[str, ...]
+    peers: tuple[str, ...]
+    handlers: tuple[HandlerReport, ...]
+    emitted: tuple[EmittedReport, ...]
+    routes: tuple[RouteReport, ...]
+    lost: tuple[tuple[str, str, str, int], ...]
+    """Event, service, reason, count: what was sent and is not accounted for, or found no room."""
+    closures: dict[str, int]
+    """Connections that ended, by reason."""
+    invalid: dict[str, int]
+    """Events that could not be decoded, by sender."""
+    bytes_written: int
+
+    def encode(self) -> bytes:
+        """For the wire; :meth:`decode` is the inverse."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> NodeReport:
+        """A peer's report. Fields that this version does not know are passed over."""
+        return msgspec.msgpack.decode(data, type=cls)
+
+
+def report_on(runtime: Runtime) -> NodeReport:
+    """The report of one running node."""
+    table = runtime.table
+    handlers = tuple(
+        HandlerReport(
+            service.name,
+            handler.name,
+            tuple(s.event.name for s in handler.subscriptions),
+            tuple(sorted(event.__event__.name for event in handler.declared)),
+            handler.handled,
+            handler.failed,
+            dict(handler.shed),
+            handler.in_flight,
+            len(handler.line) + sum(s.waiting for s in handler.subscriptions),
+        )
+        for service in runtime.services.values()
+        for handler in service.handlers
+    )
+    routes = tuple(
+        RouteReport(target.event, target.service, node, outlet.sent, outlet.outstanding)
+        for target in table.targets()
+        for node, outlet in target.outlets.items()
+        if outlet.sent
+    )
+    lost = table.lost + runtime.emitter.refused
+    return NodeReport(
+        node=runtime.node,
+        name=runtime.name,
+        pid=os.getpid(),
+        address=runtime.address,
+        ready=runtime.ready,
+        services=tuple(runtime.services),
+        peers=tuple(sorted(table.links)),
+        handlers=handlers,
+        emitted=tuple(EmittedReport(r.spec.name, r.emitted, r.unheard) for r in table.routes.values()),
+        routes=routes,
+        lost=tuple((*key, count) for key, count in sorted(lost.items())),
+        closures=dict(runtime.peers.closures),
+        invalid=dict(runtime.invalid),
+        bytes_written=runtime.peers.bytes_written,
+    )

@@ -1,0 +1,423 @@
+"""One running node: the floors below, wired together. Made by :class:`thence.app.node.Node` at its start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Union
+
+import msgspec
+
+from thence.app.context import Context
+from thence.app.service import Service
+from thence.delivery.dispatch import Dispatcher
+from thence.delivery.emission import Emitter, undeclared
+from thence.delivery.hosted import HostedHandler, HostedService, Subscription
+from thence.delivery.outlets import LocalOutlet
+from thence.delivery.ownership import Ownership
+from thence.delivery.routes import RouteTable
+from thence.events import Event, spec_of
+from thence.events.catalog import Catalog
+from thence.events.envelope import Arrival, event_id_of, lineage_of
+from thence.facts import Observer
+from thence.mesh.discovery.contract import Descriptor, Discovery
+from thence.mesh.frames import BadFrame
+from thence.mesh.link import Link
+from thence.mesh.messages import (
+    PROTOCOL,
+    Bye,
+    ByeHeard,
+    Ended,
+    Fence,
+    Fenced,
+    Hello,
+    Incompatible,
+    Invalid,
+    Message,
+    Moved,
+    Ready,
+    Released,
+    Subscribed,
+)
+from thence.mesh.peers import NoAnswer, Peers
+from thence.mesh.wires.contract import Wire
+from thence.routing.replicas import block_of
+
+__all__ = ["Runtime"]
+
+logger = logging.getLogger("thence")
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_envelopes = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+class LocalSource:
+    """Where arrivals come from that this node itself emitted."""
+
+    def __init__(self, node: str, name: str) -> None:
+        self.node = node
+        self.label = name
+        self.outlets: dict[int, LocalOutlet] = {}
+
+    def name_of(self, number: int) -> str:
+        """Local arrivals carry their lineage whole."""
+        raise LookupError(number)
+
+    def owe(self, number: int, count: int, at_once: int) -> None:
+        """Acknowledge at once: there is nobody to wait for."""
+        self.outlets[number].acknowledged(count)
+
+
+class Runtime:
+    """Implements :class:`thence.mesh.peers.Traffic`."""
+
+    def __init__(
+        self,
+        node: str,
+        name: str,
+        services: Sequence[Service],
+        discovery: Discovery,
+        wire_for: Callable[[str], Wire],
+        answers: Mapping[str, Callable[[bytes], bytes]],
+    ) -> None:
+        self.node = node
+        self.name = name
+        self.ready = False
+        self.invalid: Counter[str] = Counter()
+        """Events that could not be decoded, by the name of the node that sent them."""
+        self.discovery = discovery
+        self.peers = Peers(node, self, discovery, wire_for)
+        self._catalog = Catalog()
+        self.table = RouteTable(node, name, self._catalog, discovery.is_dead, self._fence_locally)
+        self.emitter = Emitter(node, self.table)
+        self.dispatcher = Dispatcher(
+            self.peers.cork, self.emitter.emit_consequences, self._make_context, self._give_back
+        )
+        self.services: dict[str, HostedService] = {}
+        self.address = ""
+        self._answers = answers
+        self._loop = asyncio.get_running_loop()
+        self._subscriptions: dict[int, Subscription] = {}
+        self._local = LocalSource(node, "+".join(s.name for s in services) or name)
+        self._local_line: list[Arrival] = []
+        self._farewells: set[Link] = set()
+        for service in services:
+            self._host(service)
+        self._decode: Callable[[bytes], list[Arrival]] | None = None
+        if self._subscriptions:
+            kinds: Any = Union[tuple(s.arrival for s in self._subscriptions.values())]
+            self._decode = msgspec.msgpack.Decoder[list[Arrival]](list[kinds]).decode
+
+    # -- coming and going
+
+    async def join(self, address: str, *, within: float) -> None:
+        """Listen, become visible, and meet the peers that are there."""
+        self.address = await self.peers.listen(address)
+        descriptor = Descriptor(self.node, self.name, self.address, tuple(self.services), os.getpid())
+        await self.peers.join(descriptor, within=within)
+
+    def open_doors(self) -> None:
+        """The services take events from now on."""
+        self.ready = True
+        self.table.set_ready(self.node, frozenset(self.services))
+        for service in self.services.values():
+            self._update_ownership(service)
+        for link in self.peers.links.values():
+            link.say(Ready())
+
+    async def ask_everybody(self, question: str, *, timeout: float) -> tuple[list[bytes], list[str]]:
+        """What all peers answer, and the names of those that are alive and did not answer in time."""
+        links = list(self.peers.links.values())
+        unlinked = [peer.name for peer in self.discovery.peers() if peer.node not in self.peers.links]
+        replies = await asyncio.gather(
+            *(self.peers.ask(link, question, timeout=timeout) for link in links), return_exceptions=True
+        )
+        answers: list[bytes] = []
+        for link, reply in zip(links, replies, strict=True):
+            if isinstance(reply, bytes):
+                answers.append(reply)
+            elif isinstance(reply, NoAnswer):
+                assert link.peer is not None
+                unlinked.append(link.peer.name)
+            else:
+                raise reply
+        return answers, sorted(unlinked)
+
+    async def drain(self, within: float) -> bool:
+        """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
+        await self.discovery.withdraw()
+        self._farewells = set(self.peers.links.values())
+        for link in self._farewells:
+            link.say_after_events(Bye())
+        others = {name for name in self.services if self.table.replicas(name) - {self.node}}
+        if others:
+            self.table.set_ready(self.node, frozenset(self.services) - others)
+            for name in others:
+                self.table.place(name)
+                self._update_ownership(self.services[name])
+        deadline = self._loop.time() + within
+        while self._is_busy() and self._loop.time() < deadline:
+            await asyncio.sleep(0.002)
+        return not self._is_busy()
+
+    async def cancel(self) -> None:
+        """Cancel the runs that are still in flight, and give them a moment to end."""
+        tasks = self.dispatcher.cancel()
+        if tasks:
+            logger.warning("%s: %d handler runs cancelled at the end of the drain", self.name, len(tasks))
+            await asyncio.wait(tasks, timeout=0.5)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self.dispatcher.close()
+        for service in self.services.values():
+            if service.ownership is not None:
+                service.ownership.close()
+            for handler in service.handlers:
+                handler.timeouts.close()
+        await self.peers.close()
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell ``observer`` what happens from now on."""
+        self.emitter.observer = self.dispatcher.observer = observer
+
+    def _is_busy(self) -> bool:
+        self._farewells = {link for link in self._farewells if link.established}
+        return bool(
+            self._farewells
+            or self._local_line
+            or any(service.unfinished for service in self.services.values())
+        )
+
+    # -- the services
+
+    def _host(self, service: Service) -> None:
+        hosted = HostedService(service.name, service.concurrency)
+        self.services[service.name] = hosted
+        wanted: dict[tuple[type[Event], bool], list[HostedHandler]] = {}
+        for spec in service.handlers:
+            handler = HostedHandler(spec, hosted, self.dispatcher.expired)
+            hosted.handlers.append(handler)
+            for event in spec.events:
+                self._catalog.add(event)
+                wanted.setdefault((event, spec.policy.broadcast), []).append(handler)
+            for event in handler.declared:
+                self._catalog.add(event)
+        for (event, broadcast), handlers in wanted.items():
+            number = len(self._subscriptions)
+            subscription = Subscription(spec_of(event), number, hosted, handlers, broadcast)
+            self._subscriptions[number] = subscription
+            hosted.subscriptions.append(subscription)
+            outlet = LocalOutlet(
+                self.node, number, subscription.window, subscription.arrival, self._enqueue_locally
+            )
+            self._local.outlets[number] = outlet
+            self.table.add_local(subscription.event.name, service.name, broadcast, outlet)
+        if any(subscription.owned for subscription in hosted.subscriptions):
+            hosted.ownership = Ownership(
+                service.name,
+                self.node,
+                self.discovery.block_locks(service.name),
+                admit=self.dispatcher.admit,
+                changed=hosted.refresh,
+                released=lambda: self._tell_released(service.name),
+            )
+        for handler in hosted.handlers:
+            for event in handler.declared:
+                self.table.route(spec_of(event))
+
+    def _update_ownership(self, service: HostedService) -> None:
+        ownership = service.ownership
+        if ownership is None:
+            return
+        blocks = [
+            block_of(getattr(arrival.body, arrival.subscription.key))
+            for arrival in service.unfinished
+            if arrival.subscription.owned
+        ]
+        for arrival in ownership.update(self.table.replicas(service.name), blocks):
+            self.dispatcher.give_up(arrival)
+        self.dispatcher.wake()
+
+    def _tell_released(self, service: str) -> None:
+        for node in self.table.replicas(service) - {self.node}:
+            link = self.peers.links.get(node)
+            if link is not None:
+                link.say(Released(service))
+
+    def _give_back(self, arrival: Arrival, owner: str) -> None:
+        subscription: Subscription = arrival.subscription
+        source = arrival.source
+        if source is self._local:
+            self._local.outlets[subscription.number].acknowledged(1)
+            self.table.returned_locally(
+                subscription.event.name, subscription.service.name, owner, arrival, lineage_of(arrival)
+            )
+            return
+        arrival.lineage = arrival.source = None
+        envelope = msgspec.Raw(_encode(arrival))
+        source.say(Moved(subscription.service.name, owner, (envelope,)))
+
+    def _fence_locally(self, service: str, ended: Callable[[], None]) -> None:
+        hosted = self.services.get(service)
+        if hosted is None:
+            self._loop.call_soon(ended)
+        else:
+            # What was emitted in this tick is still in the local line.
+            self._loop.call_soon(self.dispatcher.fence, hosted, self._local, ended)
+
+    def _make_context(self, handler: HostedHandler, arrival: Arrival) -> Context:
+        def check(event: Event) -> None:
+            if event.__class__ not in handler.declared:
+                raise undeclared(event, handler)
+
+        return Context(
+            event_id=event_id_of(arrival),
+            lineage=lineage_of(arrival),
+            source=arrival.source.label,
+            state=handler.service.state,
+            check=check,
+            logger=logging.getLogger(f"thence.service.{handler.service.name}"),
+        )
+
+    # -- local arrivals
+
+    def _enqueue_locally(self, arrival: Arrival) -> None:
+        if not self._local_line:
+            self._loop.call_soon(self._process_locally)
+        self._local_line.append(arrival)
+
+    def _process_locally(self) -> None:
+        line, self._local_line = self._local_line, []
+        with self.peers.cork:
+            self.dispatcher.process(self._local, line)
+
+    # -- Traffic
+
+    def introduce(self) -> Hello:
+        """This node, as of now."""
+        subscribed = tuple(
+            Subscribed(s.number, s.service.name, s.event.schema, s.window, s.broadcast)
+            for s in self._subscriptions.values()
+        )
+        return Hello(
+            PROTOCOL, self.node, self.name, self.address, tuple(self.services), subscribed, self.ready, os.getpid()
+        )
+
+    def joined(self, link: Link) -> None:
+        """A peer is there."""
+        assert link.peer is not None
+        self.table.add_link(link)
+        if link.peer.ready:
+            self._peer_ready(link)
+
+    def left(self, link: Link, dead: bool) -> None:
+        """A connection ended."""
+        self.table.drop_link(link, dead)
+        self._farewells.discard(link)
+        assert link.peer is not None
+        self._replicas_changed(link.peer.services)
+
+    def died(self, node: str) -> None:
+        """A peer has died whose connection had ended before."""
+        services = self.table.services_of(node)
+        self.table.forget(node)
+        self._replicas_changed(services)
+
+    def received(self, link: Link, batch: bytes) -> None:
+        """A batch of events."""
+        if self._decode is None:
+            raise BadFrame("garbage", "events for a node that handles none")
+        try:
+            arrivals = self._decode(batch)
+        except msgspec.ValidationError:
+            arrivals = self._decode_one_by_one(link, batch)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
+        self.dispatcher.process(link, arrivals)
+
+    def _decode_one_by_one(self, link: Link, batch: bytes) -> list[Arrival]:
+        """One bad event must not take the others of its frame with it."""
+        assert self._decode is not None
+        arrivals: list[Arrival] = []
+        bad = 0
+        try:
+            envelopes = _decode_envelopes(batch)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
+        for envelope in envelopes:
+            try:
+                arrivals += self._decode(b"\x91" + envelope)
+            except (msgspec.DecodeError, RecursionError) as error:
+                bad += 1
+                if bad == 1:
+                    logger.error("%s: an event from %r can't be decoded: %s", self.name, link, error)
+        self.invalid[link.label] += bad
+        link.say(Invalid(bad))
+        return arrivals
+
+    def told(self, link: Link, message: Message) -> None:
+        """A message that concerns events."""
+        match message:
+            case Ended(counts):
+                for position in range(0, len(counts) - 1, 2):
+                    outlet = link.outlets.get(counts[position])
+                    if outlet is not None:
+                        outlet.acknowledged(counts[position + 1])
+            case Ready():
+                self._peer_ready(link)
+            case Fence(number, service):
+                hosted = self.services.get(service)
+                if hosted is None:
+                    link.say(Fenced(number))
+                else:
+                    self.dispatcher.fence(hosted, link, lambda: link.say_after_debts(Fenced(number)))
+            case Fenced():
+                self.table.moves.fenced(message)
+            case Moved(service):
+                self.table.returned(link, message)
+            case Released(service):
+                hosted = self.services.get(service)
+                if hosted is not None and hosted.ownership is not None:
+                    hosted.ownership.take()
+                    self.dispatcher.wake()
+            case Bye():
+                self.table.set_leaving(link.node)
+                assert link.peer is not None
+                self._replicas_changed(link.peer.services)
+                link.say_after_events(ByeHeard())
+            case ByeHeard():
+                self._farewells.discard(link)
+            case Incompatible(service, event, reason):
+                logger.error(
+                    "%s: %r does not send event %r to service %r: %s", self.name, link, event, service, reason
+                )
+            case Invalid(count):
+                logger.error("%s: %r could not decode %d events from here", self.name, link, count)
+            case _:
+                raise BadFrame("garbage", f"an unexpected {type(message).__name__}")
+
+    def congested(self, link: Link, congested: bool) -> None:
+        """More waits on that link than its peer takes."""
+        self.table.set_congested(link, congested)
+
+    def answer(self, question: str, argument: bytes) -> bytes | None:
+        """What this node knows."""
+        known = self._answers.get(question)
+        return known(argument) if known is not None else None
+
+    def _peer_ready(self, link: Link) -> None:
+        assert link.peer is not None
+        self.table.set_ready(link.node, frozenset(link.peer.services))
+        self._replicas_changed(link.peer.services)
+
+    def _replicas_changed(self, services: Sequence[str] | frozenset[str]) -> None:
+        if self.ready:
+            for name in services:
+                hosted = self.services.get(name)
+                if hosted is not None:
+                    self._update_ownership(hosted)
+

@@ -1,0 +1,5 @@
+"""``python -m thence.cli`` is ``thence``."""
+
+from thence.cli import main
+
+main()

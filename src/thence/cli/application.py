@@ -1,0 +1,66 @@
+"""The table of commands, and what happens around each: errors, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from thence.cli.exits import CommandError, Exit
+from thence.errors import ConfigurationError, ThenceError
+
+__all__ = ["run_command"]
+
+COMMANDS = {
+    "run": "thence.cli.run:run",
+    "emit": "thence.cli.emit:emit",
+    "map": "thence.cli.map:map_mesh",
+    "demo": "thence.cli.demo:demo",
+}
+
+
+def _application() -> App:
+    application = App(
+        name="thence",
+        help="Events go straight from the service where they happen to the services that handle them.",
+        help_epilogue="Every command: --mesh (or THENCE_MESH), --json for scripts, --debug for tracebacks.",
+        version=_version,
+        exit_on_error=False,
+        result_action="return_value",
+    )
+    for name, place in COMMANDS.items():
+        application.command(place, name=name)
+    return application
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code. Errors are one line, unless ``--debug`` is given."""
+    try:
+        if not arguments:
+            _application()(["--help"])
+            return Exit.USAGE
+        result = _application()(list(arguments))
+        return int(result) if isinstance(result, int) else Exit.DONE
+    except CycloptsError:
+        return Exit.USAGE
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has gone; the interpreter must not complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
+    except (CommandError, ThenceError) as error:
+        if "--debug" in arguments:
+            raise
+        print(f"thence: {error}", file=sys.stderr)
+        if isinstance(error, CommandError):
+            return error.code
+        return Exit.USAGE if isinstance(error, ConfigurationError) else Exit.FAILED
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("thence")

@@ -1,0 +1,51 @@
+"""``thence run``: host services, restarting what crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from thence.cli.exits import CommandError, Exit
+from thence.cli.options import Debug, Mesh
+from thence.cli.supervisor import Supervisor, python_module
+
+__all__ = ["run"]
+
+
+def run(
+    *services: Annotated[str, Parameter(help="MODULE:SERVICE, for example scores:scores.")],
+    replicas: Annotated[int, Parameter(help="How many processes, each hosting all of these services.")] = 1,
+    reload: Annotated[bool, Parameter(negative="", help="Restart when a Python file here changes.")] = False,
+    listen: Annotated[str | None, Parameter(help="tcp://host:port in place of a Unix socket; port 0 for any.")] = None,
+    mesh: Mesh = None,
+    debug: Debug = False,
+) -> int:
+    """Host services until Ctrl-C or SIGTERM; a replica that crashes is started again.
+
+    ``thence run scores:scores`` hosts the service ``scores`` of the module ``scores.py``. Several services
+    share a process; ``--replicas 3`` starts three such processes, which share the work by key.
+    """
+    if not services:
+        raise CommandError("name at least one service: thence run MODULE:SERVICE, for example scores:scores", Exit.USAGE)
+    if replicas < 1:
+        raise CommandError(f"--replicas {replicas}: give a number of at least 1", Exit.USAGE)
+    if listen is not None and replicas > 1 and not listen.endswith(":0"):
+        raise CommandError(f"--listen {listen} with {replicas} replicas: use port 0, they can't share one", Exit.USAGE)
+    for service in services:
+        if not all(service.partition(":")):
+            raise CommandError(f"{service!r}: write MODULE:SERVICE, for example scores:scores", Exit.USAGE)
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    command = [*python_module("thence.cli.worker"), "--mesh", mesh or "", "--listen", listen or "", *services]
+    return asyncio.run(_supervise(command, replicas, reload))
+
+
+async def _supervise(command: list[str], replicas: int, reload: bool) -> int:
+    return await Supervisor(command, replicas).run(reload=reload)

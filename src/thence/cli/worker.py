@@ -1,0 +1,101 @@
+"""One replica: what ``thence run`` starts in each of its child processes.
+
+It ends when it gets SIGTERM or SIGINT, and when its standard input is closed: the supervisor holds the
+other end and nobody else does, so no replica outlives a supervisor that was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+from thence.app.node import Node
+from thence.app.service import Service
+from thence.cli.exits import CommandError, Exit
+from thence.cli.loading import load
+from thence.errors import ThenceError
+
+__all__ = ["host", "main", "stop_on_signals"]
+
+logger = logging.getLogger("thence.run")
+
+OUT_WITHIN = 4.9
+"""Seconds after the first signal at which the process ends, whatever its handlers do."""
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` at the first SIGTERM or SIGINT; see that the process ends even if the loop is stuck."""
+    loop = asyncio.get_running_loop()
+
+    def stopped(number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(Exit.FAILED)
+        end = threading.Timer(OUT_WITHIN, os._exit, (Exit.FAILED,))
+        end.daemon = True
+        end.start()
+        loop.call_soon_threadsafe(stop.set)
+
+    signal.signal(signal.SIGTERM, stopped)
+    signal.signal(signal.SIGINT, stopped)
+
+
+async def host(services: Sequence[Service], mesh: str | None, listen: str | None, parent: bool) -> None:
+    """Host these services until told to stop."""
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    if parent:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), lambda: _parent_gone(stop))
+    async with Node(*services, mesh=mesh, listen=listen) as node:
+        logger.info("%s is ready: %d peers", node.name, len(node.report().peers))
+        await stop.wait()
+        logger.info("%s is draining", node.name)
+
+
+def _parent_gone(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def services_of(specifications: Sequence[str]) -> list[Service]:
+    """The services that the command line names.
+
+    :raises CommandError: one of them is not there, or is no service.
+    """
+    services: list[Service] = []
+    for specification in specifications:
+        service = load(specification, "service")
+        if not isinstance(service, Service):
+            raise CommandError(f"{specification} is a {type(service).__name__}, not a Service", Exit.USAGE)
+        services.append(service)
+    return services
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``[--mesh MESH] [--listen ADDRESS] MODULE:SERVICE...``; only to be started by ``thence run``."""
+    from thence.cli.options import run_loop
+
+    options = dict(zip(arguments[0:4:2], arguments[1:4:2], strict=True))
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    try:
+        services = services_of(arguments[4:])
+        run_loop(host(services, options["--mesh"] or None, options["--listen"] or None, parent=True))
+    except (CommandError, ThenceError) as error:
+        print(f"thence: {error}", file=sys.stderr)
+        return error.code if isinstance(error, CommandError) else Exit.USAGE
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A thread with a plain handler that never returns must not keep the process.
+    os._exit(code)

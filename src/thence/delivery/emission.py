@@ -1,0 +1,268 @@
+"""From ``emit`` to the outlets: validate, number, and put the event where its services are.
+
+Root emits wait for room; what a handler emits never waits, because handlers that wait for each other's
+services would be a wait cycle. What finds no room is counted and named in the receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, cast
+
+from msgspec import Struct
+
+from thence.delivery.hosted import HostedHandler
+from thence.delivery.outlets import Outlet
+from thence.delivery.routes import RouteTable
+from thence.delivery.targets import Route, Target
+from thence.errors import SchemaMismatch, ThenceError, UndeclaredEvent
+from thence.events import Event, spec_of
+from thence.events.envelope import Arrival, lineage_below
+from thence.events.lineage import Lineage
+from thence.facts import Observer
+from thence.identifiers import EventId
+
+__all__ = ["Emitter", "Receipt", "Refusal", "undeclared"]
+
+EMIT_PATIENCE = 30.0
+"""Seconds that a root emit waits for room at a receiver that does not keep up."""
+
+BURST = 256
+"""Root emits after which one lets the loop go round."""
+
+
+class Refusal(Struct, frozen=True):
+    """A service that did not get an event, and why."""
+
+    service: str
+    reason: str
+
+
+class Receipt(Struct, frozen=True, gc=False):
+    """What became of an event when it was emitted. It says *accepted*, never *handled*."""
+
+    node: str
+    sequence: int
+    targets: tuple[str, ...]
+    """The services that it is on its way to."""
+    refused: tuple[Refusal, ...] = ()
+    """Services that want it and did not get it."""
+
+    @property
+    def event_id(self) -> str:
+        """The event's identifier, 32 hexadecimal digits."""
+        return str(EventId(self.node, self.sequence))
+
+
+class Emitter:
+    """Everything that one node emits."""
+
+    def __init__(self, node: str, table: RouteTable) -> None:
+        self.observer: Observer | None = None
+        self.refused: Counter[tuple[str, str, str]] = Counter()
+        """What found no room: by event, service and reason."""
+        self._node = node
+        self._table = table
+        self._routes = table.routes
+        self._sequence = 0
+        self._burst = 0
+        self._loop = asyncio.get_running_loop()
+
+    # -- roots
+
+    async def emit_root(self, event: Event) -> Receipt:
+        """Emit an event that nothing caused. Waits while a receiver has no room."""
+        route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
+        payload, body = route.seal(event)
+        outlets = route.outlets
+        if outlets is None:
+            return await self._emit_patiently(route, payload, body)
+        for outlet in outlets:
+            if outlet.room <= 0:
+                return await self._emit_patiently(route, payload, body)
+        self._burst += 1
+        if self._burst == BURST:
+            # A loop of emits that never has to wait would keep everything else from running.
+            self._burst = 0
+            await asyncio.sleep(0)
+            return await self._emit_patiently(route, payload, body)
+        self._put(route, outlets, payload, body, None)
+        return Receipt(self._node, self._sequence, route.services)
+
+    async def _emit_patiently(self, route: Route, payload: bytes, body: Event) -> Receipt:
+        """Take room at one outlet after the other, waiting where there is none, then send to all at once."""
+        deadline = self._loop.time() + EMIT_PATIENCE
+        given_up: dict[Target, str] = {}
+        taken: set[Outlet] = set()
+        try:
+            while True:
+                chosen = self._choose(route, body, given_up)
+                full = next(((t, o) for t, o in chosen if o.room <= 0 and o not in taken), None)
+                if full is None:
+                    break
+                target, outlet = full
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        if await outlet.reserve():
+                            taken.add(outlet)
+                        elif not outlet.closed:
+                            given_up[target] = "too many events wait for their key to move"
+                except TimeoutError:
+                    given_up[target] = f"no room within {EMIT_PATIENCE:g} s"
+        except BaseException:
+            for outlet in taken:
+                outlet.free(1)
+            raise
+        for outlet in taken:
+            if any(outlet is one for _, one in chosen):
+                outlet.room += 1
+            else:
+                outlet.free(1)
+        return self._send(route, chosen, payload, body, None, given_up)
+
+    # -- consequences
+
+    async def emit_joined(self, event: Event, arrival: Arrival) -> Receipt:
+        """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade."""
+        route, payload, body = self._sealed(event)
+        receipt = self._emit_now(route, payload, body, lineage_below(arrival))
+        return receipt or Receipt(self._node, self._sequence, route.services)
+
+    def emit_consequences(self, handler: HostedHandler, arrival: Arrival, result: Any, context: Any) -> None:
+        """Emit what a successful run returned, and what it gave its context: all, or nothing.
+
+        :raises UndeclaredEvent: one of the types is not declared.
+        :raises InvalidEvent: one of the events is not valid.
+        :raises PayloadTooLarge: one of them is too large.
+        """
+        events = () if result is None else (result,) if isinstance(result, Event) else _events_of(result, handler)
+        if context is not None and context.emitted:
+            events = (*context.emitted, *events)
+        for event in events:
+            if event.__class__ not in handler.declared:
+                raise undeclared(event, handler)
+        if len(events) == 1:
+            self._emit_now(*self._sealed(events[0]), lineage_below(arrival))
+        elif events:
+            sealed = [self._sealed(event) for event in events]
+            lineage = lineage_below(arrival)
+            for route, payload, body in sealed:
+                self._emit_now(route, payload, body, lineage)
+
+    def _sealed(self, event: Event) -> tuple[Route, bytes, Event]:
+        route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
+        return (route, *route.seal(event))
+
+    def _emit_now(self, route: Route, payload: bytes, body: Event, lineage: Lineage) -> Receipt | None:
+        """Send where there is room. None when that was everywhere: mostly nobody wants the receipt."""
+        outlets = route.outlets
+        if outlets is not None:
+            for outlet in outlets:
+                if outlet.room <= 0:
+                    break
+            else:
+                self._put(route, outlets, payload, body, lineage)
+                return None
+        return self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
+
+    # -- both
+
+    def _put(
+        self, route: Route, outlets: tuple[Outlet, ...], payload: bytes, body: Event, lineage: Lineage | None
+    ) -> None:
+        """Send to outlets that are known to have room."""
+        self._sequence = sequence = self._sequence + 1
+        for outlet in outlets:
+            outlet.room -= 1
+            outlet.send(sequence, payload, body, lineage)
+        route.emitted += 1
+        if not outlets:
+            route.unheard += 1
+        if self.observer is not None:
+            event_id = EventId(self._node, sequence)
+            self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(outlets))
+
+    def _choose(self, route: Route, body: Event, given_up: dict[Target, str]) -> list[tuple[Target, Outlet]]:
+        chosen: list[tuple[Target, Outlet]] = []
+        for target in route.targets:
+            if target in given_up:
+                continue
+            if target.broadcast:
+                chosen.extend((target, outlet) for outlet in target.candidates)
+                continue
+            outlet = target.only or target.choose(body)
+            if outlet is not None:
+                chosen.append((target, outlet))
+        return chosen
+
+    def _send(
+        self,
+        route: Route,
+        chosen: Iterable[tuple[Target, Outlet]],
+        payload: bytes,
+        body: Event,
+        lineage: Lineage | None,
+        given_up: dict[Target, str],
+    ) -> Receipt:
+        self._sequence = sequence = self._sequence + 1
+        reached: list[str] = []
+        reasons: dict[str, str] = {target.service: reason for target, reason in given_up.items()}
+        for target, outlet in chosen:
+            if outlet.room > 0:
+                outlet.room -= 1
+                outlet.send(sequence, payload, body, lineage)
+                if target.service not in reached:
+                    reached.append(target.service)
+            else:
+                reasons[target.service] = "no room"
+        for target in route.targets:
+            if target.service not in reached:
+                reasons.setdefault(target.service, route.refusals.get(target.service, "no replica can be reached"))
+        for service, reason in reasons.items():
+            self.refused[route.spec.name, service, _label(reason, route)] += 1
+        route.emitted += 1
+        if not route.targets:
+            route.unheard += 1
+        if self.observer is not None:
+            event_id = EventId(self._node, sequence)
+            self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(reached))
+        if route.refusals and not reached and reasons.keys() <= route.refusals.keys():
+            raise SchemaMismatch("; ".join(route.refusals.values()))
+        refused = tuple(Refusal(service, reason) for service, reason in reasons.items())
+        return Receipt(self._node, sequence, tuple(reached), refused)
+
+
+def _label(reason: str, route: Route) -> str:
+    """A reason that is short enough to count by."""
+    return "schema" if reason in route.refusals.values() else reason
+
+
+def _events_of(result: Any, handler: HostedHandler) -> tuple[Event, ...]:
+    if isinstance(result, str | bytes) or not isinstance(result, Iterable):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise UndeclaredEvent(
+            f"handler {handler.name!r} of service {handler.service.name!r} returned {type(result).__name__}: "
+            "a handler returns an event, an iterable of events, or None"
+        )
+    events = tuple(event for event in cast(Iterable[Any], result) if event is not None)
+    for event in events:
+        if not isinstance(event, Event):
+            raise UndeclaredEvent(
+                f"handler {handler.name!r} of service {handler.service.name!r} returned an iterable with "
+                f"{type(event).__name__} in it: it may hold events only"
+            )
+    return events
+
+
+def undeclared(event: Event, handler: HostedHandler) -> ThenceError:
+    """The error for an event that its handler does not declare."""
+    name = type(event).__name__
+    declared = ", ".join(sorted(one.__name__ for one in handler.declared)) or "no events"
+    return UndeclaredEvent(
+        f"handler {handler.name!r} of service {handler.service.name!r} emitted {name}, but declares {declared}: "
+        f"name it in the return annotation (-> {name}) or in emits=[{name}]"
+    )

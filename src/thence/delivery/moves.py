@@ -1,0 +1,143 @@
+"""Carrying out what :mod:`thence.routing.placement` decides: fences, and what waits behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from msgspec import Raw
+from msgspec.msgpack import Decoder
+
+from thence.delivery.outlets import Outlet
+from thence.delivery.targets import Parcel, Target
+from thence.events import Event
+from thence.events.lineage import Lineage
+from thence.mesh.frames import BadFrame
+from thence.mesh.link import Link
+from thence.mesh.messages import Fence, Fenced, Moved
+from thence.routing.placement import Hold, Placement
+
+
+__all__ = ["KeyMoves"]
+
+logger = logging.getLogger("thence.routing")
+
+OWNER_PATIENCE = 1.0
+"""Seconds to wait until a new owner that an old one has named is known here too."""
+LOOK_AGAIN = 0.01
+
+_decode_fields = Decoder(tuple[int, int, Raw, int, int, int, int, int, None, None]).decode
+
+
+class KeyMoves:
+    """The holds of one emitter, and how they end.
+
+    ``link_to(node)`` is the link to a node, if there is one; ``placement_of(service)`` finds a placement;
+    ``spec_of_type(event)`` the type of that name emitted here; ``lose(target, reason)`` counts a loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        link_to: Callable[[str], Link | None],
+        fence_locally: Callable[[str, Callable[[], None]], None],
+        decode: Callable[[str, bytes], Event],
+        is_dead: Callable[[str], bool],
+        lose: Callable[[Target, str], None],
+    ) -> None:
+        self._node = node
+        self._link_to = link_to
+        self._fence_locally = fence_locally
+        self._decode = decode
+        self._is_dead = is_dead
+        self._lose = lose
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[int, tuple[Placement[Parcel], Hold[Parcel]]] = {}
+        self._last = 0
+
+    def fence(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
+        """Ask the hold's old owner to say when all that was sent to it has ended."""
+        self._last += 1
+        number = self._last
+        self._open[number] = (placement, hold)
+        if hold.old_owner == self._node:
+            self._fence_locally(placement.service, lambda: self.fenced(Fenced(number)))
+            return
+        link = self._link_to(hold.old_owner)
+        if link is None:
+            self._loop.call_soon(self.fenced, Fenced(number))
+        else:
+            link.say_after_events(Fence(number, placement.service))
+
+    def fenced(self, message: Fenced) -> None:
+        """Everything before that fence has ended."""
+        moved = self._open.pop(message.number, None)
+        if moved is not None:
+            placement, hold = moved
+            self._await_owner(placement, hold, self._loop.time() + OWNER_PATIENCE)
+
+    def gone(self, node: str) -> None:
+        """That node can answer no fence any more."""
+        for number, (_, hold) in list(self._open.items()):
+            if hold.old_owner == node:
+                self.fenced(Fenced(number))
+
+    def returned(self, link: Link, placement: Placement[Parcel], message: Moved) -> None:
+        """The peer gives back events that it had not begun."""
+        for envelope in message.envelopes:
+            number, sequence, payload, depth, *ancestry, _, _ = _decode_fields(envelope)
+            outlet = link.outlets.get(number)
+            if outlet is None or not outlet.outstanding:
+                raise BadFrame("garbage", "an event given back that was never sent")
+            outlet.acknowledged(1)
+            target: Target = outlet.target
+            body = self._decode(target.event, bytes(payload))
+            lineage = _lineage(link, depth, *ancestry) if depth else None
+            block, _ = placement.hold_for(target.key_of(body))
+            parcel = Parcel(target, block, sequence, bytes(payload), body, lineage)
+            placement.give_back(parcel, link.node, message.owner)
+
+    def _await_owner(self, placement: Placement[Parcel], hold: Hold[Parcel], deadline: float) -> None:
+        """Go on when the new owner that was named is known here, or can't be known any more."""
+        owner = hold.new_owner
+        unknown = owner is not None and owner not in placement.nodes and not self._is_dead(owner)
+        unmoved = owner is not None and all(placement.owner_of(b) == hold.old_owner for b in hold.blocks)
+        if (unknown or unmoved) and self._loop.time() < deadline:
+            self._loop.call_later(LOOK_AGAIN, self._await_owner, placement, hold, deadline)
+        else:
+            self._send_on(placement, hold)
+
+    def _send_on(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
+        """Send what waits to the new owner, in order, as far as there is room."""
+        while waiting := hold.returned or hold.waiting:
+            parcel = waiting[0]
+            outlet = parcel.target.outlet_for(parcel.block)
+            if outlet is None:
+                waiting.popleft()
+                self._lose(parcel.target, "owner unreachable")
+            elif outlet.room > 0:
+                outlet.room -= 1
+                waiting.popleft()
+                outlet.send(parcel.sequence, parcel.payload, parcel.body, parcel.lineage)
+            else:
+                outlet.when_room(partial(self._resume, placement, hold, outlet))
+                return
+        placement.release(hold)
+
+    def _resume(self, placement: Placement[Parcel], hold: Hold[Parcel], outlet: Outlet, room: bool) -> None:
+        if room:
+            outlet.room += 1
+        self._send_on(placement, hold)
+
+
+def _lineage(
+    link: Link, depth: int, cause_node: int, cause_sequence: int, root_node: int, root_sequence: int
+) -> Lineage:
+    cause = link.own_name_of(cause_node), cause_sequence
+    root = (link.own_name_of(root_node), root_sequence) if root_node >= 0 else cause
+    return Lineage(depth, *cause, *root)
+
+

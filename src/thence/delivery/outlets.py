@@ -1,0 +1,174 @@
+"""Where an emitter puts an event that goes to one subscription at one node.
+
+An outlet has room for as many unacknowledged events as the receiver's line is long, so one emitter alone
+never makes a receiver shed. Root emits wait for room, first come first served; consequences never wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from thence.events import Event
+from thence.events.envelope import Arrival, consequence_form
+from thence.events.lineage import Lineage
+from thence.mesh.link import Link
+
+__all__ = ["LinkOutlet", "LocalOutlet", "Outlet"]
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+
+
+class Outlet:
+    """The window shared by all kinds of outlet. ``room`` is what is left of it.
+
+    Whoever finds ``room`` above zero takes one and calls :meth:`send`, or gives it back with
+    :meth:`free`. While anybody waits there is no room: what is freed goes to those who wait.
+    """
+
+    __slots__ = ("_waiting", "_withheld", "closed", "congested", "ended", "node", "room", "target", "window")
+
+    def __init__(self, node: str, window: int) -> None:
+        self.node = node
+        self.window = window
+        self.room = window
+        self.ended = 0
+        self.congested = False
+        self.closed = False
+        self.target: Any = None
+        """The :class:`~thence.delivery.targets.Target` that this is an outlet of."""
+        self._withheld = 0
+        self._waiting: deque[Callable[[bool], None]] = deque()
+
+    @property
+    def outstanding(self) -> int:
+        """Events sent and not acknowledged."""
+        return self.window - self.room - self._withheld
+
+    @property
+    def sent(self) -> int:
+        """Events sent so far."""
+        return self.ended + self.outstanding
+
+    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+        """Put one event on its way. The caller has taken the room for it."""
+        raise NotImplementedError
+
+    def acknowledged(self, count: int) -> None:
+        """``count`` events have ended; more than were sent is a peer's mistake and ignored."""
+        count = min(count, self.outstanding)
+        self.ended += count
+        self.free(count)
+
+    def free(self, count: int) -> None:
+        """Room for ``count`` more events."""
+        if self.congested:
+            self._withheld += count
+            return
+        waiting = self._waiting
+        while count and waiting:
+            count -= 1
+            waiting.popleft()(True)
+        self.room += count
+
+    def set_congested(self, congested: bool) -> None:
+        """Withhold all room while the connection takes no more."""
+        self.congested = congested
+        if congested:
+            self._withheld += self.room
+            self.room = 0
+        else:
+            withheld, self._withheld = self._withheld, 0
+            self.free(withheld)
+
+    def close(self) -> int:
+        """Nothing goes here any more: whoever waits is told; returns how many events are unaccounted for."""
+        self.closed = True
+        unaccounted = self.outstanding
+        self.room = self._withheld = 0
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for tell in waiting:
+            tell(False)
+        return unaccounted
+
+    def when_room(self, tell: Callable[[bool], None]) -> None:
+        """Call ``tell(True)`` once, with one room already taken for it, or ``tell(False)`` at the end."""
+        if self.closed:
+            tell(False)
+        else:
+            self._waiting.append(tell)
+
+    async def reserve(self) -> bool:
+        """Wait until one room is taken for the caller (True), or there will be none any more (False)."""
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def tell(room: bool) -> None:
+            if not answer.done():
+                answer.set_result(room)
+            elif room:
+                self.free(1)
+
+        self.when_room(tell)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled() and answer.result():
+                self.free(1)
+            raise
+
+
+class LinkOutlet(Outlet):
+    """Events to a peer, appended to the frame that its link is filling."""
+
+    __slots__ = ("_numbers", "link", "number")
+
+    def __init__(self, link: Link, number: int, window: int) -> None:
+        super().__init__(link.node, window)
+        self.link = link
+        self.number = number
+        self._numbers = link.number_of
+        if link.congested:
+            self.set_congested(True)
+
+    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+        """Append the event to the frame."""
+        if lineage is None:
+            form: tuple[object, ...] = (self.number, sequence, Raw(payload))
+        else:
+            # Naming a node may send what is buffered, so it comes before looking at the frame.
+            form = consequence_form(self.number, sequence, payload, lineage, self._numbers)
+        link = self.link
+        events = link.events
+        _encode_into(form, events.buffer, -1)
+        events.count = count = events.count + 1
+        if count == 1:
+            link.touch()
+        elif not count & 7:
+            link.cut_frame()
+
+
+class LocalOutlet(Outlet):
+    """Events to a service of this very node: the decoded copy goes straight to its line."""
+
+    __slots__ = ("_arrival", "_enqueue", "number")
+
+    def __init__(
+        self, node: str, number: int, window: int, arrival: type[Arrival], enqueue: Callable[[Any], None]
+    ) -> None:
+        super().__init__(node, window)
+        self.number = number
+        self._arrival = arrival
+        self._enqueue = enqueue
+
+    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+        """Append the event's copy to the local line."""
+        if lineage is None:
+            self._enqueue(self._arrival(sequence, body))
+        else:
+            self._enqueue(self._arrival(sequence, body, lineage.depth, lineage=lineage))

@@ -1,0 +1,150 @@
+"""Who gets an event of one type: the services that want it, and for each the outlet to take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from thence.delivery.outlets import Outlet
+from thence.events import Event, EventSpec
+from thence.events.lineage import Lineage
+from thence.routing.placement import Hold, Placement
+
+__all__ = ["HeldOutlet", "Parcel", "Route", "Target"]
+
+MAX_HELD = 10_000
+"""Events that may wait while the keys of a service move."""
+
+
+class Parcel(Struct, eq=False):
+    """An event that waits while its key moves."""
+
+    target: Target
+    block: int
+    sequence: int
+    payload: bytes
+    body: Event
+    lineage: Lineage | None
+
+
+class HeldOutlet(Outlet):
+    """Stands in for the outlet of a key that is on its way to another replica."""
+
+    __slots__ = ("_block", "_hold", "_target")
+
+    def __init__(self, target: Target, block: int, hold: Hold[Parcel]) -> None:
+        super().__init__("", MAX_HELD)
+        self.room = MAX_HELD - len(hold)
+        self._target, self._block, self._hold = target, block, hold
+
+    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+        """Let the event wait for its key."""
+        self._hold.waiting.append(Parcel(self._target, self._block, sequence, payload, body, lineage))
+
+    def when_room(self, tell: Callable[[bool], None]) -> None:
+        """A full hold takes nothing more."""
+        tell(False)
+
+
+class Target:
+    """One service that wants one type of event."""
+
+    __slots__ = (
+        "_key",
+        "broadcast",
+        "candidates",
+        "event",
+        "local",
+        "only",
+        "outlets",
+        "placement",
+        "refused",
+        "service",
+    )
+
+    def __init__(self, event: str, service: str, broadcast: bool, placement: Placement[Parcel]) -> None:
+        self.event = event
+        self.service = service
+        self.broadcast = broadcast
+        self.placement = placement
+        self.outlets: dict[str, Outlet] = {}
+        """By node; also those that are not ready yet, or leaving."""
+        self.refused: set[str] = set()
+        """Nodes whose idea of the type does not fit this node's."""
+        self.local: str | None = None
+        self.only: Outlet | None = None
+        """The outlet for every event of this type, where there is no choice."""
+        self.candidates: list[Outlet] = []
+        self._key: str | None = None
+
+    def attach(self, node: str, outlet: Outlet) -> None:
+        """That node wants this type, through that outlet."""
+        outlet.target = self
+        self.outlets[node] = outlet
+
+    def refresh(self, key: str | None) -> None:
+        """Replicas, holds or outlets have changed; ``key`` is the field that orders events of this type."""
+        self._key = key
+        nodes = self.placement.nodes
+        takers = {node: outlet for node, outlet in self.outlets.items() if node in nodes - self.refused}
+        self.candidates = list(takers.values())
+        self.only = None
+        if self.broadcast:
+            return
+        if key is None:
+            if self.local in takers:
+                self.only = takers[self.local]
+            elif len(self.candidates) == 1:
+                self.only = self.candidates[0]
+        elif len(nodes) == 1 and not self.placement.holds and self.candidates:
+            self.only = self.candidates[0]
+
+    def key_of(self, event: Event) -> object:
+        """The value that orders this event among others."""
+        assert self._key is not None
+        return getattr(event, self._key)
+
+    def choose(self, event: Event) -> Outlet | None:
+        """The outlet for this event where :attr:`only` does not tell; None when nobody can take it."""
+        if self._key is not None:
+            block, hold = self.placement.hold_for(getattr(event, self._key))
+            if hold is not None:
+                return HeldOutlet(self, block, hold)
+            return self.outlet_for(block)
+        candidates = self.candidates
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        first, second = random.sample(candidates, 2)
+        return first if first.room >= second.room else second
+
+    def outlet_for(self, block: int) -> Outlet | None:
+        """The outlet of the node that owns a block of keys; None when it can't be reached."""
+        owner = self.placement.owner_of(block)
+        return None if owner is None or owner in self.refused else self.outlets.get(owner)
+
+
+class Route:
+    """What emitting one type of event takes, looked up by its class."""
+
+    __slots__ = ("emitted", "outlets", "refusals", "seal", "services", "spec", "targets", "unheard")
+
+    def __init__(self, spec: EventSpec[Event]) -> None:
+        self.spec = spec
+        self.seal = spec.seal
+        self.targets: tuple[Target, ...] = ()
+        self.outlets: tuple[Outlet, ...] | None = ()
+        """The outlets of all targets, when none of them leaves a choice."""
+        self.services: tuple[str, ...] = ()
+        """The services behind the targets."""
+        self.refusals: dict[str, str] = {}
+        """Services that can't be sent this type, and why."""
+        self.emitted = self.unheard = 0
+
+    def set_targets(self, targets: tuple[Target, ...]) -> None:
+        """These services want the type now."""
+        self.targets = targets
+        self.services = tuple(dict.fromkeys(target.service for target in targets))
+        outlets = [target.only for target in targets]
+        self.outlets = None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)

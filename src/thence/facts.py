@@ -1,0 +1,36 @@
+"""What can happen to an event, and who wants to know.
+
+An observer is told of everything at the moment it happens, on the loop; it must be quick and must not
+raise. A node without one pays a comparison.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from thence.events.lineage import Lineage
+from thence.identifiers import EventId
+
+__all__ = ["Observer"]
+
+
+class Observer(Protocol):
+    """Somebody who watches one node. A root event's ``lineage`` is None."""
+
+    def emitted(self, event_id: EventId, lineage: Lineage | None, event: str, size: int, targets: int) -> None:
+        """An event left for ``targets`` services; its payload has ``size`` bytes."""
+        ...
+
+    def handled(self, event_id: EventId, lineage: Lineage | None, service: str, handler: str) -> None:
+        """A handler has ended well."""
+        ...
+
+    def failed(
+        self, event_id: EventId, lineage: Lineage | None, service: str, handler: str, error: BaseException
+    ) -> None:
+        """A handler has raised, or timed out."""
+        ...
+
+    def shed(self, event_id: EventId, lineage: Lineage | None, service: str, handler: str, reason: str) -> None:
+        """A handler never got to run."""
+        ...

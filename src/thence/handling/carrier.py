@@ -1,0 +1,156 @@
+"""Running many handlers for the price of one task.
+
+A new :class:`asyncio.Task` for each event costs several times what the event itself costs, and most
+handlers never suspend. Stepping their coroutines by hand would be cheap but unsound: ``current_task()``,
+``asyncio.timeout``, task groups, anyio and context variables would all see the wrong task, or none.
+
+A carrier is the sound way. It is a real task, started and parked, with that task's own context. While
+handlers finish without suspending, their coroutine is stepped by hand *with the carrier's task entered as
+the current one, inside its context*. The first suspension hands the coroutine, with everything that was
+bound to the task, over to that task for good: nobody can tell that it had been running elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import types
+from asyncio.tasks import _enter_task, _leave_task
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+__all__ = ["Carrier", "CarrierPool"]
+
+
+class Carrier:
+    """A parked task that runs one coroutine after another, until one of them suspends.
+
+    ``started`` tells that the task has reached its parking place: before that it could not take work over.
+    ``left`` tells the work itself that it has gone over to the task, and ``context_kept`` is where the work
+    says whether it left the context as it was, so that the carrier may be used again.
+    """
+
+    __slots__ = ("_awaited", "_loop", "_work", "context", "context_kept", "left", "parked", "started", "task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, base: contextvars.Context) -> None:
+        self.context = base.copy()
+        self.parked: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._work: Coroutine[Any, Any, None] | None = None
+        self._awaited: Any = None
+        self.started = False
+        self.left = False
+        self.context_kept = True
+        self.task = loop.create_task(_carry(self), context=self.context, name="thence carrier")
+
+    def step(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run ``work`` until it ends (True), or suspends and goes over to this carrier's task (False).
+
+        To be called from a plain callback of the loop, never from inside a task.
+        """
+        _enter_task(self._loop, self.task)
+        try:
+            awaited = self.context.run(work.send, None)
+        except StopIteration:
+            return True
+        finally:
+            _leave_task(self._loop, self.task)
+        _unclaim(awaited)
+        self._work, self._awaited = work, awaited
+        self.retire()
+        return False
+
+    def retire(self) -> None:
+        """Let the task go on: with the work that suspended if there is any, else to its end."""
+        if not self.parked.done():
+            self.parked.set_result(None)
+
+
+def _unclaim(awaited: Any) -> None:
+    """A future that says it is being awaited must not be given to anybody but a task's step."""
+    if getattr(awaited, "_asyncio_future_blocking", None):
+        awaited._asyncio_future_blocking = False
+
+
+def _claim(awaited: Any) -> None:
+    """The inverse of :func:`_unclaim`, just before the task itself yields the future."""
+    if getattr(awaited, "_asyncio_future_blocking", None) is False:
+        awaited._asyncio_future_blocking = True
+
+
+@types.coroutine
+def _parking(parked: asyncio.Future[None]) -> Generator[Any, None, None]:
+    parked._asyncio_future_blocking = True
+    yield parked
+
+
+@types.coroutine
+def _resume(work: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, Any, None]:
+    """Wait for what ``work`` awaits, in the task's name, then go on with it."""
+    while True:
+        _claim(awaited)
+        try:
+            yield awaited
+        except BaseException as error:
+            try:
+                awaited = work.throw(error)
+            except StopIteration:
+                return
+            _unclaim(awaited)
+        else:
+            break
+    yield from work
+
+
+async def _carry(carrier: Carrier) -> None:
+    interruption: BaseException | None = None
+    carrier.started = True
+    try:
+        await _parking(carrier.parked)
+    except asyncio.CancelledError as error:
+        # Cancelled while its work ran by hand, or while parked and idle.
+        interruption = error
+    work, awaited = carrier._work, carrier._awaited
+    carrier._work = carrier._awaited = None
+    if work is None:
+        return
+    if interruption is not None:
+        try:
+            awaited = work.throw(interruption)
+        except StopIteration:
+            return
+        _unclaim(awaited)
+    await _resume(work, awaited)
+
+
+class CarrierPool:
+    """A few started carriers, so that a batch with a suspension or two needs no task of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, spare: int = 2) -> None:
+        self._loop = loop
+        self._base = contextvars.copy_context()
+        self._spare = spare
+        self._idle: list[Carrier] = []
+        self.replenish()
+
+    def take(self) -> Carrier | None:
+        """A started carrier, or None when all are busy or have not reached their parking place yet."""
+        if self._idle and self._idle[-1].started:
+            return self._idle.pop()
+        return None
+
+    def give_back(self, carrier: Carrier) -> None:
+        """The carrier's work ended without a suspension and left its context as it was."""
+        self._idle.append(carrier)
+
+    def replenish(self) -> None:
+        """Make new carriers for those that were taken and will not come back. They start in the next tick."""
+        while len(self._idle) < self._spare:
+            self._idle.insert(0, Carrier(self._loop, self._base))
+
+    def close(self) -> None:
+        """End the idle carriers; those at work end with their work."""
+        for carrier in self._idle:
+            carrier.retire()
+        self._idle.clear()
+        self._spare = 0

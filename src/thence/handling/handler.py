@@ -1,0 +1,214 @@
+"""What a service's author declared about one handler, checked and ready to run."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import contextvars
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from thence.durations import Duration, seconds
+from thence.errors import ConfigurationError
+from thence.events import Event
+
+__all__ = ["Handler", "HandlerPolicy", "declared_consequences"]
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerPolicy:
+    """How a handler is to be run."""
+
+    queue: int = 1000
+    """Bound of the line of events that wait for it; what comes when it is full is shed."""
+    concurrency: int = 64
+    """Runs in flight at once."""
+    timeout: float = 30.0
+    """Seconds for one run."""
+    broadcast: bool = False
+    """Whether each replica handles each event, rather than one of them."""
+    emits: tuple[type[Event], ...] = ()
+    """Types emitted through ``ctx.emit``, besides those the return annotation names."""
+
+    @classmethod
+    def checked(
+        cls, *, queue: int, concurrency: int, timeout: Duration, broadcast: bool, emits: Any
+    ) -> HandlerPolicy:
+        """The policy, or a ConfigurationError that names the keyword to change."""
+        for keyword, number in (("queue", queue), ("concurrency", concurrency)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise ConfigurationError(
+                    f"{keyword}={number!r}: give a whole number of at least 1, for example {keyword}=64"
+                )
+        limit = seconds(timeout)
+        if limit <= 0:
+            raise ConfigurationError(f'timeout={timeout!r}: give a time above zero, for example timeout="30s"')
+        types_emitted: tuple[Any, ...] = (emits,) if isinstance(emits, type) else tuple(emits)
+        for emitted in types_emitted:
+            if not (isinstance(emitted, type) and issubclass(emitted, Event)):
+                raise ConfigurationError(f"emits={emits!r}: list event types, for example emits=[ScoreChanged]")
+        return cls(queue, concurrency, limit, bool(broadcast), types_emitted)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One function that handles events of one or more types."""
+
+    function: Callable[..., Any]
+    name: str
+    events: tuple[type[Event], ...]
+    policy: HandlerPolicy
+    takes_context: bool
+
+    @classmethod
+    def of(
+        cls,
+        function: Callable[..., Any],
+        events: tuple[type[Event], ...],
+        name: str | None,
+        policy: HandlerPolicy,
+    ) -> Handler:
+        """Check the function's parameters and wrap up what was declared.
+
+        :raises ConfigurationError: it can't be called as ``(event)`` or ``(event, ctx)``.
+        """
+        shown = name or getattr(function, "__name__", None)
+        if not shown:
+            raise ConfigurationError(f"handler {function!r} has no name of its own: give it one with name=...")
+        return cls(function, shown, events, policy, _takes_context(function, shown))
+
+    @property
+    def run(self) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """The function as an async one, whatever it was declared as."""
+        function = self.function
+        called = function if inspect.isroutine(function) else type(function).__call__
+        if inspect.isasyncgenfunction(called):
+            return functools.partial(_collect, function)
+        if inspect.iscoroutinefunction(called):
+            return function
+        return functools.partial(_in_thread, function)
+
+    @property
+    def suspends(self) -> bool:
+        """Whether it certainly suspends: a plain function waits for its thread."""
+        run: object = self.run
+        return isinstance(run, functools.partial) and run.func is _in_thread
+
+
+def _takes_context(function: Callable[..., Any], name: str) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    keyword_only = [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if keyword_only or len(required) > 2 or (not positional and not variadic):
+        raise ConfigurationError(
+            f"handler {name!r} has the parameters {inspect.signature(function)}: a handler takes (event) or "
+            "(event, ctx); give any other parameter a default"
+        )
+    return len(required) == 2 or (len(positional) >= 2 and positional[1].name in ("ctx", "context"))
+
+
+async def _collect(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    return [consequence async for consequence in function(*arguments)]
+
+
+async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a plain function in a thread.
+
+    A thread can't be stopped: when the run is cancelled, by its timeout for example, this still waits for
+    the function to return, so that the next event of the same key never runs beside it.
+    """
+
+    def call() -> Any:
+        result = function(*arguments)
+        return list(result) if inspect.isgenerator(result) else result
+
+    loop = asyncio.get_running_loop()
+    context = contextvars.copy_context()
+    running = loop.run_in_executor(None, context.run, call)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            try:
+                await asyncio.wait([running])
+            except asyncio.CancelledError:
+                continue
+        if not running.cancelled():
+            running.exception()
+        raise
+
+
+_CONTAINERS = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    collections.abc.Iterable,
+    collections.abc.Iterator,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Set,
+    collections.abc.Generator,
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncIterable,
+    collections.abc.AsyncGenerator,
+)
+
+
+def declared_consequences(handler: Handler) -> frozenset[type[Event]]:
+    """The event types that the handler may emit: those its return annotation names, and ``emits``.
+
+    Resolved when a node starts, so that annotations may name what is defined further down.
+
+    :raises ConfigurationError: the annotation names something that can't be found.
+    """
+    function = inspect.unwrap(handler.function)
+    annotation = _return_annotation(function)
+    if isinstance(annotation, str):
+        closure: dict[str, Any] = {}
+        if inspect.isfunction(function):
+            closure = {**inspect.getclosurevars(function).nonlocals}
+        known = {event.__name__: event for event in (*handler.events, *handler.policy.emits)}
+        scope = getattr(function, "__globals__", {})
+        try:
+            annotation = eval(annotation, {**known, **scope}, closure)  # noqa: S307 - the module's own text
+        except Exception as error:
+            raise ConfigurationError(
+                f"handler {handler.name!r}: its return annotation {annotation!r} can't be resolved ({error}); "
+                "import the types it names in the handler's module, or declare them with emits=[...]"
+            ) from error
+    return frozenset(_events_in(annotation)) | frozenset(handler.policy.emits)
+
+
+def _return_annotation(function: Any) -> Any:
+    annotations = getattr(function, "__annotations__", None)
+    if annotations is None:
+        annotations = getattr(type(function).__call__, "__annotations__", {})
+    return annotations.get("return")
+
+
+def _events_in(annotation: Any) -> typing.Iterator[type[Event]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if issubclass(annotation, Event) and annotation is not Event:
+            yield annotation
+        return
+    alias = getattr(annotation, "__value__", None)
+    if alias is not None:
+        yield from _events_in(alias)
+        return
+    origin = typing.get_origin(annotation)
+    if origin is typing.Union or origin is types.UnionType or origin in _CONTAINERS:
+        for argument in typing.get_args(annotation):
+            yield from _events_in(argument)
+    elif origin is typing.Annotated:
+        yield from _events_in(typing.get_args(annotation)[0])

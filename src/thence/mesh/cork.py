@@ -1,0 +1,69 @@
+"""When buffers are flushed: at once when nothing else is going on, else once per tick of the loop.
+
+A write costs as much as the work on several events. So whatever is emitted within one tick, or while a
+received batch is handled, leaves in one write per peer. Only an emit that comes alone, the usual case of
+an idle service, is written through, because waiting for the end of the tick would be its whole latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+__all__ = ["Cork", "Flushable"]
+
+ALONE = 10e-6
+"""Seconds since the last flush after which an emit counts as one that comes alone."""
+
+
+class Flushable(Protocol):
+    """Something with a buffer."""
+
+    def flush(self) -> None:
+        """Write out everything that is buffered."""
+        ...
+
+
+class Cork:
+    """Collects what must be flushed. Use as a context manager around the handling of a batch."""
+
+    __slots__ = ("_depth", "_flushed", "_loop", "_scheduled", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Flushable] = []
+        self._depth = 0
+        self._scheduled = False
+        self._flushed = 0.0
+
+    def touch(self, buffer: Flushable) -> None:
+        """``buffer`` has its first content since its last flush."""
+        self._waiting.append(buffer)
+        if self._depth or self._scheduled:
+            return
+        now = time.perf_counter()
+        if now - self._flushed > ALONE:
+            self._flushed = now
+            self._flush()
+        else:
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth and self._waiting:
+            self._flush()
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        self._flushed = time.perf_counter()
+        self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for buffer in waiting:
+            buffer.flush()

@@ -1,0 +1,351 @@
+"""One connection to one peer: the handshake, the frames, and what is written when.
+
+A link knows nothing about handlers or routes. What arrives goes to its :class:`LinkOwner`; what is to be
+sent is appended to ``events`` or given to :meth:`Link.say`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from thence.mesh.cork import Cork
+from thence.mesh.frames import EVENTS, BadFrame, EventsFrame, FrameReader, message_frame
+from thence.mesh.messages import (
+    PROTOCOL,
+    Ended,
+    Hello,
+    Message,
+    Names,
+    Ping,
+    Refuse,
+    decode_message,
+    encode_message,
+)
+
+__all__ = ["FRAME_BYTES", "Link", "LinkOwner"]
+
+logger = logging.getLogger("thence.mesh")
+
+FRAME_BYTES = 16 * 1024
+FRAME_EVENTS = 256
+"""A frame of events is written out when it has more than this."""
+
+HIGH_WATER = 256 * 1024
+"""Unsent bytes from which on emitters have to wait."""
+
+MAX_NAMES = 4096
+"""Node ids that one side may name to the other before numbering starts anew."""
+
+UNKNOWN_NODE = "0" * 20
+
+
+class LinkOwner(Protocol):
+    """Who is told what happens on a link. All calls are made on the loop, none may block."""
+
+    cork: Cork
+
+    def connected(self, link: Link) -> None:
+        """There is a connection; nobody has introduced themselves yet."""
+        ...
+
+    def introduce(self) -> Hello:
+        """This node, as of now."""
+        ...
+
+    def greeted(self, link: Link) -> str | None:
+        """``link.peer`` has said who it is. None accepts it; a text refuses, and says why."""
+        ...
+
+    def established(self, link: Link) -> None:
+        """Both sides have accepted: events may flow."""
+        ...
+
+    def received(self, link: Link, batch: bytes) -> None:
+        """A batch of events. May raise :class:`BadFrame`, which closes the link."""
+        ...
+
+    def told(self, link: Link, message: Message) -> None:
+        """Any message but those that the link itself understands. May raise :class:`BadFrame`."""
+        ...
+
+    def congested(self, link: Link, congested: bool) -> None:
+        """Whether more is waiting to be written than the peer takes."""
+        ...
+
+    def owing(self, link: Link) -> None:
+        """Acknowledgements are owed from now on; :meth:`Link.pay` is to be called before long."""
+        ...
+
+    def lost(self, link: Link, reason: str, detail: str) -> None:
+        """The link has ended. Called once, for every link that was ever connected."""
+        ...
+
+
+class Link(asyncio.Protocol):
+    """A connection from its first byte to its last. Either side may have dialled."""
+
+    def __init__(self, owner: LinkOwner, *, dialled: bool) -> None:
+        self.dialled = dialled
+        self.peer: Hello | None = None
+        self.node = UNKNOWN_NODE
+        self.label = "?"
+        """What the peer is called in contexts and counts: its services, or its name."""
+        self.decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Done when the handshake is: whether the link was established."""
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection has ended."""
+        self.established = False
+        self.congested = False
+        self.events = EventsFrame()
+        self.names: list[str] = []
+        """What the peer's node numbers stand for."""
+        self.outlets: dict[int, Any] = {}
+        """By the peer's number of a subscription, what this node sends there."""
+        self.heard_at = 0.0
+        self.incomplete_since: float | None = None
+        self.bytes_written = 0
+        self._owner = owner
+        self._received = owner.received
+        self._cork = owner.cork
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._dirty = False
+        self._messages = bytearray()
+        self._owed: dict[int, int] = {}
+        self._numbers: dict[str, int] = {}
+        self._ending: tuple[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Link to {self.peer.name if self.peer else 'somebody'}>"
+
+    # -- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.opened_at = self.heard_at = asyncio.get_running_loop().time()
+        self._owner.connected(self)
+        if self.dialled:
+            self.say(self._owner.introduce())
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = -1.0
+        try:
+            with self._cork:
+                for kind, body in self._reader.feed(data):
+                    if kind == EVENTS:
+                        if not self.established:
+                            raise BadFrame("garbage", "events before a Hello")
+                        self._received(self, body)
+                    else:
+                        self._hear(body)
+                    if self._ending is not None:
+                        return
+        except BadFrame as error:
+            self.end(error.reason, str(error))
+
+    def pause_writing(self) -> None:
+        self.congested = True
+        self._owner.congested(self, True)
+
+    def resume_writing(self) -> None:
+        self.congested = False
+        self._owner.congested(self, False)
+        self.pay()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.established = False
+        self.gone.set_result(None)
+        if not self.decided.done():
+            self.decided.set_result(False)
+        reason, detail = self._ending or ("closed", str(exc) if exc else "the peer closed the connection")
+        self._owner.lost(self, reason, detail)
+
+    # -- what the owner does
+
+    def touch(self) -> None:
+        """``events`` has its first event: see that it is written."""
+        if not self._dirty:
+            self._dirty = True
+            self._cork.touch(self)
+
+    def cut_frame(self) -> None:
+        """Write out the frame if it has grown long, so that the peer starts on it meanwhile."""
+        if self.events.count >= FRAME_EVENTS or len(self.events.buffer) > FRAME_BYTES:
+            self._write()
+
+    def say(self, message: Message) -> None:
+        """Send a message. It may overtake events that are still buffered, but no earlier message."""
+        self._messages += message_frame(encode_message(message))
+        if not self._dirty:
+            self._dirty = True
+            self._cork.touch(self)
+
+    def say_after_events(self, message: Message) -> None:
+        """Send a message that the peer must get after every event appended so far."""
+        if self.events.count:
+            self._write()
+        self.say(message)
+
+    def say_after_debts(self, message: Message) -> None:
+        """Send a message that the peer must get after every acknowledgement owed so far."""
+        self.pay()
+        self.say(message)
+
+    def owe(self, number: int, count: int, at_once: int) -> None:
+        """Acknowledge ``count`` more events under ``number``: before long, and with the next write when
+        ``at_once`` of them are owed. One message then stands for many events."""
+        owed = self._owed
+        if not owed:
+            self._owner.owing(self)
+        total = owed.get(number, 0) + count
+        owed[number] = total
+        if total >= at_once and not self.congested:
+            self.pay()
+
+    def pay(self) -> None:
+        """Send the acknowledgements that are owed."""
+        if self._owed:
+            counts = tuple(value for pair in self._owed.items() for value in pair)
+            self._owed.clear()
+            self.say(Ended(counts))
+
+    def number_of(self, node: str) -> int:
+        """The number that stands for ``node`` in envelopes on this link; told to the peer if it is new."""
+        number = self._numbers.get(node)
+        if number is None:
+            if len(self._numbers) >= MAX_NAMES:
+                # Envelopes already buffered used the old numbers.
+                self._write()
+                self._numbers.clear()
+            number = len(self._numbers)
+            self._numbers[node] = number
+            self.say(Names(number, (node,)))
+        return number
+
+    def own_name_of(self, number: int) -> str:
+        """The node that a number in one of this node's own envelopes stands for."""
+        return next((node for node, known in self._numbers.items() if known == number), UNKNOWN_NODE)
+
+    def name_of(self, number: int) -> str:
+        """The node that a number in one of the peer's envelopes stands for."""
+        names = self.names
+        return names[number] if 0 <= number < len(names) else UNKNOWN_NODE
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        self._dirty = False
+        self._write()
+
+    def beat(self, now: float, silent: float, patience: float) -> None:
+        """Called about once a second: keep the peer convinced, and end a link that has died.
+
+        ``silent``: seconds without a byte after which an established link ends; ``patience``: the same for
+        a handshake or a frame that does not get finished.
+        """
+        if self.heard_at < 0.0:
+            self.heard_at = now
+            self.incomplete_since = None
+        if self._reader.incomplete:
+            self.incomplete_since = self.incomplete_since or now
+            if now - self.incomplete_since > patience:
+                self.end("half frame", f"a frame was not completed within {patience:g} s")
+                return
+        if not self.established:
+            if now - self.opened_at > patience:
+                self.end("no hello", f"nobody introduced themselves within {patience:g} s")
+        elif now - self.heard_at > silent:
+            self.end("silent", f"nothing was heard for {silent:g} s")
+        elif not self.congested:
+            self.say(Ping())
+
+    def end(self, reason: str, detail: str, *, abort: bool = True) -> None:
+        """Close the connection, for that reason."""
+        if self._ending is None:
+            self._ending = (reason, detail)
+        if self._transport is None:
+            return
+        if abort:
+            self._transport.abort()
+        else:
+            self.flush()
+            self._transport.close()
+
+    # -- inside
+
+    def _write(self) -> None:
+        transport = self._transport
+        if transport is None:
+            self._messages.clear()
+            self._owed.clear()
+            return
+        events = self.events
+        if self._messages:
+            data = self._messages
+            self._messages = bytearray()
+            if events.count:
+                data += events.finish()
+                self.events = EventsFrame()
+        elif events.count:
+            data = events.finish()
+            self.events = EventsFrame()
+        else:
+            return
+        self.bytes_written += len(data)
+        transport.write(data)
+
+    def _hear(self, body: bytes) -> None:
+        try:
+            message = decode_message(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadFrame("garbage", f"a message that can't be decoded ({error})") from error
+        if not self.established:
+            self._shake_hands(message)
+        elif isinstance(message, Ping):
+            pass
+        elif isinstance(message, Names):
+            self._learn(message)
+        elif isinstance(message, Hello | Refuse):
+            raise BadFrame("garbage", "a second greeting")
+        else:
+            self._owner.told(self, message)
+
+    def _shake_hands(self, message: Message) -> None:
+        if isinstance(message, Refuse) and self.dialled:
+            self.end("refused", f"the peer refused: {message.reason}")
+            return
+        if not isinstance(message, Hello):
+            raise BadFrame("garbage", "a message before a Hello")
+        if message.protocol != PROTOCOL:
+            reason = f"protocol version {message.protocol} of {message.name!r}, this node speaks {PROTOCOL}"
+            self._refuse("protocol", reason)
+            return
+        self.peer = message
+        refusal = self._owner.greeted(self)
+        if refusal is not None:
+            self._refuse("refused", refusal)
+            return
+        if not self.dialled:
+            self.say(self._owner.introduce())
+        self.node = message.node
+        self.label = "+".join(message.services) or message.name
+        self.established = True
+        self.decided.set_result(True)
+        self._owner.established(self)
+
+    def _refuse(self, reason: str, detail: str) -> None:
+        if not self.dialled:
+            self.say(Refuse(detail))
+        self.end(reason, detail, abort=False)
+
+    def _learn(self, message: Names) -> None:
+        if message.first == 0:
+            self.names = []
+        if message.first != len(self.names) or len(self.names) + len(message.nodes) > MAX_NAMES:
+            raise BadFrame("garbage", "node numbers that don't follow each other")
+        self.names.extend(message.nodes)

@@ -1,0 +1,182 @@
+"""What nodes say to each other besides events.
+
+Each message is a MessagePack array that begins with its number. A field may be appended with a default;
+anything else is a new protocol version, and peers of different versions do not talk.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from thence.events.schema import Schema
+
+__all__ = [
+    "PROTOCOL",
+    "Answer",
+    "Ask",
+    "Bye",
+    "ByeHeard",
+    "Ended",
+    "Fence",
+    "Fenced",
+    "Hello",
+    "Incompatible",
+    "Invalid",
+    "Message",
+    "Moved",
+    "Names",
+    "Ping",
+    "Ready",
+    "Refuse",
+    "Released",
+    "Subscribed",
+    "decode_message",
+    "encode_message",
+]
+
+PROTOCOL = 1
+
+
+class Subscribed(Struct, array_like=True, frozen=True):
+    """A service here handles an event type; its events are to be sent under this number."""
+
+    number: int
+    service: str
+    schema: Schema
+    window: int
+    """How many unacknowledged events one emitter may have on their way."""
+    broadcast: bool
+
+
+class Hello(Struct, array_like=True, tag=0, frozen=True):
+    """The first message in either direction; the answerer's own Hello accepts the connection."""
+
+    protocol: int
+    node: str
+    name: str
+    address: str
+    services: tuple[str, ...]
+    subscribed: tuple[Subscribed, ...]
+    ready: bool
+    pid: int
+
+
+class Refuse(Struct, array_like=True, tag=1, frozen=True):
+    """In place of an answering Hello: this connection is not wanted."""
+
+    reason: str
+
+
+class Ready(Struct, array_like=True, tag=2, frozen=True):
+    """The services here take events from now on."""
+
+
+class Names(Struct, array_like=True, tag=3, frozen=True):
+    """From now on the number ``first`` stands for the first of these node ids in envelopes, and so on."""
+
+    first: int
+    nodes: tuple[str, ...]
+
+
+class Ended(Struct, array_like=True, tag=4, frozen=True):
+    """Acknowledgement: so many more events sent under these numbers have ended, however they ended.
+
+    ``counts`` is flat: number, count, number, count.
+    """
+
+    counts: tuple[int, ...]
+
+
+class Fence(Struct, array_like=True, tag=5, frozen=True):
+    """Say :class:`Fenced` when all events sent before this, for that service's keys, have ended."""
+
+    number: int
+    service: str
+
+
+class Fenced(Struct, array_like=True, tag=6, frozen=True):
+    """The answer to the fence of that number."""
+
+    number: int
+
+
+class Moved(Struct, array_like=True, tag=7, frozen=True):
+    """These events were not begun: their keys belong to ``owner`` now. They count as ended here."""
+
+    service: str
+    owner: str
+    envelopes: tuple[msgspec.Raw, ...]
+
+
+class Released(Struct, array_like=True, tag=8, frozen=True):
+    """Some blocks of this service's keys are free for their new owners."""
+
+    service: str
+
+
+class Bye(Struct, array_like=True, tag=9, frozen=True):
+    """This node is leaving: send it no more events of your own making."""
+
+
+class ByeHeard(Struct, array_like=True, tag=10, frozen=True):
+    """No event follows this on the connection."""
+
+
+class Ping(Struct, array_like=True, tag=11, frozen=True):
+    """Still here; needs no answer."""
+
+
+class Ask(Struct, array_like=True, tag=12, frozen=True):
+    """A question about this node, to be answered under the same number."""
+
+    number: int
+    question: str
+    argument: bytes = b""
+
+
+class Answer(Struct, array_like=True, tag=13, frozen=True):
+    """The answer to the question of that number; ``known`` is false if this node can't answer such."""
+
+    number: int
+    known: bool
+    content: bytes = b""
+
+
+class Incompatible(Struct, array_like=True, tag=14, frozen=True):
+    """Events of this type are not sent to you, for that reason."""
+
+    service: str
+    event: str
+    reason: str
+
+
+class Invalid(Struct, array_like=True, tag=15, frozen=True):
+    """That many events of yours could not be decoded."""
+
+    count: int
+
+
+Message: TypeAlias = (
+    Hello
+    | Refuse
+    | Ready
+    | Names
+    | Ended
+    | Fence
+    | Fenced
+    | Moved
+    | Released
+    | Bye
+    | ByeHeard
+    | Ping
+    | Ask
+    | Answer
+    | Incompatible
+    | Invalid
+)
+
+encode_message = msgspec.msgpack.Encoder().encode
+decode_message = msgspec.msgpack.Decoder[Message](Message).decode
