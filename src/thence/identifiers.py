@@ -8,15 +8,16 @@ somebody looks: 32 hexadecimal digits that sort by the node's start, then by the
 from __future__ import annotations
 
 import os
-import time
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 __all__ = ["EventId", "new_node_id"]
 
 
-def new_node_id() -> str:
+def new_node_id(now: datetime | None = None) -> str:
     """A new run's identifier: 20 hexadecimal digits, 48 bits of Unix milliseconds and 32 random ones."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(4).hex()}"
+    began = now or datetime.now(UTC)
+    return f"{int(began.timestamp() * 1000):012x}{os.urandom(4).hex()}"
 
 
 class EventId(NamedTuple):

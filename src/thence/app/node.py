@@ -16,6 +16,7 @@ from thence.app.report import NodeReport, report_on
 from thence.app.runtime import Runtime
 from thence.app.service import Service
 from thence.app.settings import Settings
+from thence.clock import LoopClock
 from thence.delivery.dispatch import RUNNING
 from thence.delivery.emission import Receipt
 from thence.errors import ConfigurationError, NodeClosed
@@ -90,7 +91,7 @@ class Node:
         self._state = "running"
 
     async def _start(self) -> None:
-        identifier = new_node_id()
+        identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
         answers = {"report": self._answer_report}
         runtime = Runtime(identifier, self.name, self._services, discovery, wire_for, answers)

@@ -7,10 +7,9 @@ services would be a wait cycle. What finds no room is counted and named in the r
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 from msgspec import Struct
 
@@ -241,19 +240,17 @@ def _label(reason: str, route: Route) -> str:
 
 
 def _events_of(result: Any, handler: HostedHandler) -> tuple[Event, ...]:
-    if isinstance(result, str | bytes) or not isinstance(result, Iterable):
-        if inspect.iscoroutine(result):
-            result.close()
+    if isinstance(result, str | bytes) or not hasattr(result, "__iter__"):
         raise UndeclaredEvent(
-            f"handler {handler.name!r} of service {handler.service.name!r} returned {type(result).__name__}: "
-            "a handler returns an event, an iterable of events, or None"
+            f"handler {handler.name!r} of service {handler.service.name!r} returned "
+            f"{type(result).__name__}: a handler returns an event, an iterable of events, or None"
         )
-    events = tuple(event for event in cast(Iterable[Any], result) if event is not None)
+    events = tuple(event for event in result if event is not None)
     for event in events:
         if not isinstance(event, Event):
             raise UndeclaredEvent(
-                f"handler {handler.name!r} of service {handler.service.name!r} returned an iterable with "
-                f"{type(event).__name__} in it: it may hold events only"
+                f"handler {handler.name!r} of service {handler.service.name!r} returned an iterable "
+                f"with {type(event).__name__} in it: it may hold events only"
             )
     return events
 

@@ -41,7 +41,8 @@ class TestLocalDiscovery(DiscoveryConformance):
     async def views(self) -> AsyncIterator[Views]:
         with tempfile.TemporaryDirectory() as directory:
             yield Views(
-                join=lambda node: LocalDiscovery(directory, node, look=LOOK, probe=PROBE), crash=crash
+                join=lambda node: LocalDiscovery(directory, node, look=LOOK, probe=PROBE),
+                crash=crash,
             )
             tidy = LocalDiscovery(directory, new_node_id())
             await tidy.close()
@@ -64,7 +65,9 @@ class Node:
 
     def __init__(self, directory: Path, **periods: float) -> None:
         self.id = new_node_id()
-        self.discovery = LocalDiscovery(directory, self.id, **(periods or {"look": LOOK, "probe": PROBE}))
+        self.discovery = LocalDiscovery(
+            directory, self.id, **(periods or {"look": LOOK, "probe": PROBE})
+        )
         self.changes = 0
 
     async def start(self) -> Node:

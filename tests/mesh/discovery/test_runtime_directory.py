@@ -52,9 +52,7 @@ def test_without_one_it_is_in_the_temporary_directory(
     assert runtime_directory() == directory
 
 
-def test_a_path_is_made_and_made_absolute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_is_made_and_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert runtime_directory("here/and/there") == tmp_path / "here" / "and" / "there"
     assert mode(tmp_path / "here") == mode(tmp_path / "here/and/there") == 0o700
@@ -102,7 +100,9 @@ def test_sockets_of_a_directory_with_a_long_path_are_elsewhere(
     assert len(os.fsencode(path)) <= UNIX_PATH_BYTES
     assert path.parent == temporary / f"thence-{os.geteuid()}" / "sockets"
     assert mode(path.parent) == 0o700
-    assert address == LocalDiscovery(long, "1" * 20).default_address(node), "everybody finds it alike"
+    assert address == LocalDiscovery(long, "1" * 20).default_address(node), (
+        "everybody finds it alike"
+    )
     assert address != LocalDiscovery(long / "other", node).default_address(node)
 
     async def main() -> None:

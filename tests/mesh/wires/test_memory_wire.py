@@ -17,7 +17,13 @@ from thence.testing.conformance import WireConformance, Wires, eventually
 
 
 class TestMemoryWire(WireConformance):
-    malformed = (*WireConformance.malformed, "memory:", "memory", "unix:/tmp/x", "tcp://localhost:0")
+    malformed = (
+        *WireConformance.malformed,
+        "memory:",
+        "memory",
+        "unix:/tmp/x",
+        "tcp://localhost:0",
+    )
     delay = 0.0
 
     @asynccontextmanager

@@ -113,7 +113,9 @@ def test_a_socket_file_left_over_is_not_removed(run: Run, tmp_path: Path) -> Non
 
     async def main() -> None:
         wire = SocketWire()
-        with pytest.raises(ConfigurationError, match=r"a\.sock: .*remove the file when you are sure"):
+        with pytest.raises(
+            ConfigurationError, match=r"a\.sock: .*remove the file when you are sure"
+        ):
             await wire.listen(f"unix:{path}", Recorder)
         await wire.close()
         with pytest.raises(ConnectionRefusedError):

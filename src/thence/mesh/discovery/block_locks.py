@@ -34,8 +34,10 @@ _unsafe = re.compile(r"[^a-z0-9_-]")
 
 
 class FileBlockLocks:
-    """One node's locks on one service's blocks. Implements
-    :class:`thence.mesh.discovery.contract.BlockLocks`."""
+    """One node's locks on one service's blocks.
+
+    Implements :class:`thence.mesh.discovery.contract.BlockLocks`.
+    """
 
     def __init__(self, directory: Path, service: str, opener: Opener = open_ranges) -> None:
         self._path = directory / (_file_name(service) + BLOCK_FILES)

@@ -39,7 +39,7 @@ class ByteRanges(ABC):
     def is_current(self) -> bool:
         """Whether the file is still the one that others find at its path."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+            return os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
         except FileNotFoundError:
             return False
 

@@ -92,7 +92,7 @@ def probe(path: Path) -> Lock:
 
 
 class Entry:
-    """This node's own file."""
+    """The file of the node that runs here."""
 
     def __init__(self, directory: Path, descriptor: Descriptor) -> None:
         """Make the node visible.
@@ -115,13 +115,15 @@ class Entry:
         if self._suffix == VISIBLE:
             self._suffix = LEAVING
             with contextlib.suppress(FileNotFoundError):  # Then renew() brings it back.
-                os.rename(self._path(VISIBLE), self._path(LEAVING))
+                self._path(VISIBLE).rename(self._path(LEAVING))
 
     @property
     def is_lost(self) -> bool:
         """Whether somebody has removed the file."""
         try:
-            return not os.path.samestat(os.stat(self._path(self._suffix)), os.fstat(self._file.fileno()))
+            return not os.path.samestat(
+                os.stat(self._path(self._suffix)), os.fstat(self._file.fileno())
+            )
         except FileNotFoundError:
             return True
 
@@ -158,7 +160,7 @@ class Entry:
             content = _encode(self._descriptor)
             while content:
                 content = content[file.write(content) or 0 :]
-            os.rename(new, self._path(self._suffix))
+            new.rename(self._path(self._suffix))
         except (BlockingIOError, FileNotFoundError):
             new.unlink(missing_ok=True)
             file.close()

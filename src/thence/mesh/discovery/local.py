@@ -52,8 +52,10 @@ system."""
 
 
 class LocalDiscovery:
-    """One node's view of the mesh in a runtime directory. Implements
-    :class:`thence.mesh.discovery.contract.Discovery`."""
+    """One node's view of the mesh in a runtime directory.
+
+    Implements :class:`thence.mesh.discovery.contract.Discovery`.
+    """
 
     def __init__(
         self,
@@ -148,9 +150,8 @@ class LocalDiscovery:
             self._entry.remove()
         try:
             self._probe(self._others())
-            for name in os.listdir(self.directory):
-                if name.endswith(BLOCK_FILES):
-                    remove_unused(self.directory / name)
+            for name in self._names(BLOCK_FILES):
+                remove_unused(self.directory / name)
         except OSError as error:
             logger.debug("could not clean up %s: %s", self.directory, error)
 
@@ -162,7 +163,7 @@ class LocalDiscovery:
         Free of system calls but one while nothing changes.
         """
         try:
-            changed_at = os.stat(self.directory).st_mtime_ns
+            changed_at = self.directory.stat().st_mtime_ns
             if changed_at != self._changed_at or not self._is_settled:
                 # The time first: what happens from here on is found by the next look.
                 self._is_settled = abs(time.time_ns() - changed_at) > COARSE
@@ -190,9 +191,7 @@ class LocalDiscovery:
 
     def _read_directory(self) -> None:
         own = self._node + VISIBLE
-        names = {
-            name for name in os.listdir(self.directory) if name.endswith(VISIBLE) and name != own
-        }
+        names = {name for name in self._names(VISIBLE) if name != own}
         if names == self._known.keys():
             return
         for name in self._known.keys() - names:
@@ -250,11 +249,11 @@ class LocalDiscovery:
             self._probe(ring[NEIGHBOURS:])
 
     def _others(self) -> list[str]:
-        return sorted(
-            name
-            for name in os.listdir(self.directory)
-            if name.endswith((NEW, VISIBLE, LEAVING)) and not name.startswith(self._node)
-        )
+        return sorted(name for name in self._names(NEW, VISIBLE, LEAVING) if not name.startswith(self._node))
+
+    def _names(self, *endings: str) -> list[str]:
+        with os.scandir(self.directory) as found:
+            return [entry.name for entry in found if entry.name.endswith(endings)]
 
     def _probe(self, names: list[str]) -> int:
         """Remove those who have died; return how many."""

@@ -11,8 +11,10 @@ __all__ = ["MemoryBlockLocks", "MemoryDiscovery"]
 
 
 class MemoryBlockLocks:
-    """One node's locks on one service's blocks. Implements
-    :class:`thence.mesh.discovery.contract.BlockLocks`."""
+    """One node's locks on one service's blocks.
+
+    Implements :class:`thence.mesh.discovery.contract.BlockLocks`.
+    """
 
     def __init__(self, mesh: MemoryMesh, service: str, node: str) -> None:
         self._gone = mesh.gone
@@ -35,8 +37,10 @@ class MemoryBlockLocks:
 
 
 class MemoryDiscovery:
-    """One node's view of a :class:`MemoryMesh`. Implements
-    :class:`thence.mesh.discovery.contract.Discovery`."""
+    """One node's view of a :class:`MemoryMesh`.
+
+    Implements :class:`thence.mesh.discovery.contract.Discovery`.
+    """
 
     def __init__(self, mesh: MemoryMesh, node: str) -> None:
         self._mesh = mesh

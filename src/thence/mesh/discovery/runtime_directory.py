@@ -26,19 +26,20 @@ def runtime_directory(path: str | os.PathLike[str] | None = None) -> Path:
     :raises ConfigurationError: it can't be made, or somebody else owns it or may write to it.
     """
     if path is not None:
-        directory = Path(os.path.abspath(Path(path).expanduser()))
+        directory = Path(path).expanduser().absolute()
         _make(directory)
         _check(directory, links=True)
         return directory
-    given = os.environ.get("XDG_RUNTIME_DIR", "")
-    is_usable = os.path.isabs(given) and os.path.isdir(given)
-    base = Path(given, "thence") if is_usable else _temporary()
+    session = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    base = session / "thence" if session.is_absolute() and session.is_dir() else _temporary()
     return _own(base, "default")
 
 
 def socket_path(directory: Path, node: str) -> Path:
-    """Where ``node`` listens: in ``directory`` or, where that is too long for a socket, in a short
-    directory that every process of this user finds alike."""
+    """Where ``node`` listens: in ``directory``, if its path is short enough for a socket.
+
+    If not, then in a short directory that every process of this user finds alike.
+    """
     path = directory / f"{node}.sock"
     if _fits(path):
         return path
@@ -92,7 +93,7 @@ def _make(directory: Path) -> None:
 
 def _check(directory: Path, *, links: bool) -> None:
     try:
-        status = os.stat(directory, follow_symlinks=links)
+        status = directory.stat(follow_symlinks=links)
     except OSError as error:
         raise ConfigurationError(
             f"can't use the runtime directory {directory}: {error.strerror}; {ANOTHER}"

@@ -14,8 +14,10 @@ __all__ = ["MemoryWire"]
 
 
 class MemoryWire:
-    """One node's streams in a :class:`MemoryMesh`. Implements
-    :class:`thence.mesh.wires.contract.Wire`."""
+    """One node's streams in a :class:`MemoryMesh`.
+
+    Implements :class:`thence.mesh.wires.contract.Wire`.
+    """
 
     def __init__(self, mesh: MemoryMesh, node: str) -> None:
         self._mesh = mesh

@@ -124,8 +124,9 @@ class MemoryTransport(asyncio.Transport):
             self._schedule()
 
     def break_off(self) -> None:
-        """End as the streams of a process that is killed."""
-        self._end(ConnectionResetError(errno.ECONNRESET, "the node was killed"))
+        """End as the streams of a process that is killed; what was closed before is the kernel's."""
+        if not self._lost:
+            self._end(ConnectionResetError(errno.ECONNRESET, "the node was killed"))
 
     # -- writing
 

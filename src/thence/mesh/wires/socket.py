@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from thence.errors import ConfigurationError
 from thence.mesh.addresses import tcp_place, unix_path
@@ -30,8 +30,10 @@ DIAL_WITHIN = 5.0
 
 
 class SocketWire:
-    """Streams at ``unix:/path`` and ``tcp://host:port``. Implements
-    :class:`thence.mesh.wires.contract.Wire`."""
+    """Streams at ``unix:/path`` and ``tcp://host:port``.
+
+    Implements :class:`thence.mesh.wires.contract.Wire`.
+    """
 
     def __init__(self) -> None:
         self._servers: list[asyncio.AbstractServer] = []
@@ -92,10 +94,10 @@ class SocketWire:
         try:
             stream.setblocking(False)
             stream.bind(path)
-            status = os.stat(path)
+            status = Path(path).stat()
             identity = status.st_dev, status.st_ino
             # In time: nobody can connect before it listens.
-            os.chmod(path, 0o600)
+            Path(path).chmod(0o600)
             server = await asyncio.get_running_loop().create_unix_server(
                 accept, sock=stream, backlog=BACKLOG
             )
@@ -130,9 +132,9 @@ class SocketWire:
 def _remove(path: str, identity: tuple[int, int]) -> None:
     """Remove a socket file, unless it is another one by now."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
         if (status.st_dev, status.st_ino) == identity:
-            os.unlink(path)
+            Path(path).unlink()
     except FileNotFoundError:
         pass
 

@@ -1,0 +1,132 @@
+"""The order of every key, with an emitter, its old and new owners, and joins, leaves and deaths at random."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from thence.routing.placement import Hold, Placement
+from thence.routing.replicas import block_of
+
+KEYS = [f"player-{number}" for number in range(12)]
+
+
+@dataclass
+class Parcel:
+    key: str
+    number: int
+    block: int = 0
+
+
+@dataclass
+class World:
+    """One emitter, and replicas that each take from their stream in order whenever they please."""
+
+    streams: dict[str, deque[Parcel | Hold[Parcel]]] = field(default_factory=lambda: defaultdict(deque))
+    handled: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    lost: list[Parcel] = field(default_factory=list)
+    emitted: int = 0
+
+    def __post_init__(self) -> None:
+        self.placement: Placement[Parcel] = Placement(
+            "scores",
+            outstanding=lambda node: any(isinstance(one, Parcel) for one in self.streams[node]),
+            fence=lambda hold: self.streams[hold.old_owner].append(hold),
+            changed=lambda: None,
+        )
+
+    def emit(self, key: str) -> None:
+        self.emitted += 1
+        parcel = Parcel(key, self.emitted)
+        parcel.block, hold = self.placement.hold_for(key)
+        if hold is not None:
+            hold.waiting.append(parcel)
+        else:
+            self.send(parcel)
+
+    def send(self, parcel: Parcel) -> None:
+        owner = self.placement.owner_of(parcel.block)
+        if owner is None:
+            self.lost.append(parcel)
+        else:
+            self.streams[owner].append(parcel)
+
+    def work(self, node: str) -> None:
+        """The replica ends the next thing in its stream, or gives it back if it is not its own any more."""
+        if not self.streams[node]:
+            return
+        one = self.streams[node].popleft()
+        if isinstance(one, Hold):
+            self.release(one)
+        elif self.placement.owner_of(one.block) in {node, None}:
+            self.handled[one.key].append(one.number)
+        else:
+            self.placement.give_back(one, node, self.placement.owner_of(one.block) or "")
+
+    def release(self, hold: Hold[Parcel]) -> None:
+        while waiting := hold.returned or hold.waiting:
+            self.send(waiting.popleft())
+        self.placement.release(hold)
+
+    def die(self, node: str) -> None:
+        stream = self.streams.pop(node, deque())
+        self.lost += [one for one in stream if isinstance(one, Parcel)]
+        self.placement.update(self.placement.nodes - {node}, dead=node)
+        for hold in [one for one in stream if isinstance(one, Hold)]:
+            self.release(hold)
+
+
+moves = st.one_of(
+    st.tuples(st.just("emit"), st.sampled_from(KEYS)),
+    st.tuples(st.just("work"), st.sampled_from("abcd")),
+    st.tuples(st.just("join"), st.sampled_from("abcd")),
+    st.tuples(st.just("leave"), st.sampled_from("abcd")),
+    st.tuples(st.just("die"), st.sampled_from("abcd")),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(moves, max_size=120))
+def test_each_key_keeps_its_order_and_no_event_is_handled_twice_or_forgotten(script):
+    world = World()
+    dead: set[str] = set()
+    world.placement.update({"a"})
+    for move, argument in script:
+        nodes = world.placement.nodes
+        if argument in dead:
+            continue
+        if move == "emit":
+            world.emit(argument)
+        elif move == "work":
+            world.work(argument)
+        elif move == "join":
+            world.placement.update(nodes | {argument})
+        elif move == "leave":
+            world.placement.update(nodes - {argument})
+        elif move == "die" and argument in nodes:
+            dead.add(argument)
+            world.die(argument)
+    while any(world.streams.values()):
+        for node in list(world.streams):
+            world.work(node)
+    for numbers in world.handled.values():
+        assert numbers == sorted(numbers)
+        assert len(set(numbers)) == len(numbers)
+    handled = sum(map(len, world.handled.values()))
+    assert handled + len(world.lost) == world.emitted
+    assert not world.placement.holds
+
+
+def test_only_blocks_that_move_are_held_and_only_while_something_is_on_its_way():
+    world = World()
+    world.placement.update({"a"})
+    world.placement.update({"a", "b"})
+    assert not world.placement.holds
+    world.emit("player-1")
+    world.placement.update({"a"})
+    world.placement.update({"a", "b", "c"})
+    moved = {block for block in range(256) if world.placement.owner_of(block) != "a"}
+    assert set(world.placement.holds) <= moved | {block_of("player-1")}
