@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any
 
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
@@ -61,8 +62,9 @@ class Dispatcher:
         self._handler: HostedHandler | None = None
         """What is being run by hand; the handler only when it was admitted."""
         self._touched: list[Subscription] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], tuple[HostedHandler, Arrival]] = {}
         self._timed_out: set[asyncio.Task[Any]] = set()
+        self._stopped = False
 
     # -- the short way
 
@@ -73,32 +75,35 @@ class Dispatcher:
         batch leave together.
         """
         self._processing = True
+        carriers = self._carriers
+        arrivals = iter(batch)
         try:
-            self._process(source, iter(batch))
+            while True:
+                carrier = carriers.take()
+                if carrier is None:
+                    self._process_without_carrier(source, arrivals)
+                    return
+                through = False
+                try:
+                    through = carrier.step(self._run(source, arrivals, carrier))
+                except BaseException:
+                    carrier.retire()
+                    raise
+                finally:
+                    if self._touched:
+                        self._acknowledge(source)
+                    if not through:
+                        carriers.replenish()
+                if not through:
+                    self._hand_over(carrier)
+                elif carrier.context_kept:
+                    carriers.give_back(carrier)
+                    return
+                else:
+                    carrier.retire()
+                    carriers.replenish()
         finally:
             self._processing = False
-
-    def _process(self, source: Source, batch: Iterator[Arrival]) -> None:
-        while True:
-            carrier = self._carriers.take()
-            if carrier is None:
-                self._process_without_carrier(source, batch)
-                return
-            through = False
-            try:
-                through = carrier.step(self._run(source, batch, carrier))
-            finally:
-                self._acknowledge(source)
-                if not through:
-                    self._carriers.replenish()
-            if not through:
-                self._hand_over(carrier)
-            elif carrier.context_kept:
-                self._carriers.give_back(carrier)
-                return
-            else:
-                carrier.retire()
-                self._carriers.replenish()
 
     async def _run(self, source: Source, batch: Iterator[Arrival], carrier: Carrier) -> None:
         self._handler = None
@@ -135,9 +140,16 @@ class Dispatcher:
                 handler.went_through()
             if error is not None:
                 self._note_failure(handler, arrival, error)
+                if isinstance(error, KeyboardInterrupt | SystemExit):
+                    raise error
             elif self.observer is not None:
                 self.observer.handled(event_id_of(arrival), lineage_of(arrival), handler.service.name, handler.name)
-            if copy_context() != before or carrier.parked.done():
+            try:
+                if copy_context() != before or carrier.parked.done():
+                    carrier.context_kept = False
+                    return
+            except Exception:
+                # The values of context variables are compared; not all can be.
                 carrier.context_kept = False
                 return
         if self._work:
@@ -149,6 +161,9 @@ class Dispatcher:
         """Let an arrival in: to its handlers, or to wait for its block, its lane or a free place."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
+        if self._stopped:
+            self._shed(subscription, arrival, "closing")
+            return
         if subscription.key is not None:
             key = getattr(arrival.body, subscription.key)
             if subscription.owned and not self._may_handle(service, arrival, key):
@@ -203,17 +218,32 @@ class Dispatcher:
             self._lower_fences(service, arrival)
 
     def _start(self, arrival: Arrival) -> None:
+        """Give an arrival to its handlers; and those that follow it in its lane, as far as it is shed."""
+        following: Arrival | None = arrival
+        while following is not None:
+            following = self._offer(following)
+        self.wake()
+
+    def _offer(self, arrival: Arrival) -> Arrival | None:
+        """Give an arrival to its handlers. When none of them takes it: the next one in its lane."""
         subscription: Subscription = arrival.subscription
+        following = None
         for handler in subscription.handlers:
-            if handler.in_flight < handler.concurrency and handler.service.has_capacity:
+            # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
+            free = not handler.line and handler.in_flight < handler.concurrency and handler.service.has_capacity
+            if free and not self._stopped:
                 self._begin(handler, arrival)
-            elif len(handler.line) < handler.queue:
+            elif len(handler.line) < handler.queue and not self._stopped:
                 handler.line.append(arrival)
             else:
-                handler.shed["queue full"] += 1
-                self._note_shed(handler, arrival, "queue full")
-                self._part_ended(arrival)
-        self.wake()
+                following = self._shed_part(handler, arrival, "closing" if self._stopped else "queue full")
+        return following
+
+    def _shed_part(self, handler: HostedHandler, arrival: Arrival, reason: str) -> Arrival | None:
+        """One handler of an admitted arrival never gets to run. Returns what may start now, if anything."""
+        handler.shed[reason] += 1
+        self._note_shed(handler, arrival, reason)
+        return self._part_ended(arrival)
 
     def _begin(self, handler: HostedHandler, arrival: Arrival) -> None:
         handler.in_flight += 1
@@ -235,7 +265,11 @@ class Dispatcher:
                 return
             if handler.streak:
                 handler.went_through()
-            if copy_context() != before or carrier.parked.done():
+            try:
+                if copy_context() != before or carrier.parked.done():
+                    carrier.context_kept = False
+                    return
+            except Exception:
                 carrier.context_kept = False
                 return
 
@@ -262,9 +296,13 @@ class Dispatcher:
             self._give_task(*self._work.popleft())
 
     def _give_task(self, handler: HostedHandler, arrival: Arrival) -> None:
-        task = self._loop.create_task(self._run_alone(handler, arrival), name=f"thence {handler.name}")
-        self._tasks.add(task)
-        handler.timeouts.watch(task)
+        # In a context of its own: the present one may be that of another run, whose end let this one begin.
+        task = self._loop.create_task(
+            self._run_alone(handler, arrival), name=f"thence {handler.name}", context=self._carriers.base.copy()
+        )
+        if not task.done():
+            self._tasks[task] = (handler, arrival)
+            handler.timeouts.watch(task)
 
     async def _run_alone(self, handler: HostedHandler, arrival: Arrival) -> None:
         RUNNING.set((handler, arrival))
@@ -288,7 +326,7 @@ class Dispatcher:
             service.in_flight += 1
         handler.suspended()
         handler.timeouts.watch(carrier.task)
-        self._tasks.add(carrier.task)
+        self._tasks[carrier.task] = (handler, arrival)
 
     # -- the end
 
@@ -297,7 +335,7 @@ class Dispatcher:
         handler.handled += 1
         task = asyncio.current_task()
         if task is not None:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
             handler.timeouts.forget(task)
             if task in self._timed_out:
                 self._timed_out.discard(task)
@@ -311,24 +349,41 @@ class Dispatcher:
         service = handler.service
         handler.in_flight -= 1
         service.in_flight -= 1
-        self._part_ended(arrival)
         self._next_in_line(handler)
+        following = self._part_ended(arrival)
+        if following is not None:
+            self._start(following)
         self.wake()
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
 
     def _next_in_line(self, handler: HostedHandler) -> None:
+        """A place has become free."""
         service = handler.service
-        waiting = (handler, *service.handlers) if service.concurrency is not None else (handler,)
-        for one in waiting:
-            while one.line and one.in_flight < one.concurrency and service.has_capacity:
-                self._begin(one, one.line.popleft())
+        if service.concurrency is None:
+            while handler.line and handler.in_flight < handler.concurrency:
+                self._begin(handler, handler.line.popleft())
+            return
+        # The place is the service's: its handlers take turns.
+        here = service.handlers.index(handler) + 1
+        turns = (*service.handlers[here:], *service.handlers[:here])
+        begun = True
+        while begun:
+            begun = False
+            for one in turns:
+                if one.line and one.in_flight < one.concurrency and service.has_capacity:
+                    self._begin(one, one.line.popleft())
+                    begun = True
 
-    def _part_ended(self, arrival: Arrival) -> None:
+    def _part_ended(self, arrival: Arrival) -> Arrival | None:
+        """One handler of an admitted arrival has ended. Returns the next in its lane if that was the last."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
+        following = None
         remaining = service.unfinished[arrival] - 1
         if remaining:
             service.unfinished[arrival] = remaining
-            return
+            return None
         del service.unfinished[arrival]
         source: Source = arrival.source
         source.owe(subscription.number, 1, subscription.acknowledge_at)
@@ -337,12 +392,12 @@ class Dispatcher:
             following = service.lanes.leave(key)
             if following is not None:
                 following.subscription.waiting -= 1
-                self._start(following)
             ownership = service.ownership
             if ownership is not None and ownership.losing and subscription.owned:
                 ownership.ended(block_of(key))
         if service.fences:
             self._lower_fences(service, arrival)
+        return following
 
     def _acknowledge(self, source: Source) -> None:
         """Acknowledge what the batch has ended so far."""
@@ -354,8 +409,6 @@ class Dispatcher:
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
         handler.handled -= 1
         handler.failed += 1
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise error
         event_id, lineage = event_id_of(arrival), lineage_of(arrival)
         logger.error(
             "handler %s of service %s failed on %s: %s: %s (event %s, root %s, cause %s)",
@@ -378,6 +431,10 @@ class Dispatcher:
             handler.shed[reason] += 1
             self._note_shed(handler, arrival, reason)
         arrival.source.owe(subscription.number, 1, subscription.acknowledge_at)
+        service = subscription.service
+        if service.unfinished.pop(arrival, None) is not None and service.fences:
+            # It had waited for its block.
+            self._lower_fences(service, arrival)
 
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
         if self.observer is not None:
@@ -403,19 +460,50 @@ class Dispatcher:
 
     def expired(self, task: asyncio.Task[Any]) -> None:
         """A run has reached its timeout."""
-        self._timed_out.add(task)
-        task.cancel()
+        if task.done():
+            self._never_began(task)
+        else:
+            self._timed_out.add(task)
+            task.cancel()
+
+    def _never_began(self, task: asyncio.Task[Any]) -> None:
+        """A task that is cancelled before its first step never runs its coroutine: nothing else would end it."""
+        run = self._tasks.pop(task, None)
+        if run is not None:
+            self._end(*run, asyncio.CancelledError("cancelled before it began"))
+
+    def stop(self) -> None:
+        """Begin no further run: what is waiting here, and what still arrives, is shed."""
+        self._stopped = True
+        self._carriers.close()
+        services = {handler.service for handler, _ in (*self._work, *self._tasks.values())}
+        while self._work:
+            handler, arrival = self._work.popleft()
+            handler.in_flight -= 1
+            handler.service.in_flight -= 1
+            self._shed_chain(handler, arrival)
+        for service in services:
+            for handler in service.handlers:
+                while handler.line:
+                    self._shed_chain(handler, handler.line.popleft())
+
+    def _shed_chain(self, handler: HostedHandler, arrival: Arrival) -> None:
+        following = self._shed_part(handler, arrival, "closing")
+        if following is not None:
+            self._start(following)
 
     def cancel(self) -> list[asyncio.Task[Any]]:
-        """Cancel every run in flight and return their tasks."""
-        for task in self._tasks:
+        """Cancel every run in flight, begin no other, and return their tasks."""
+        self.stop()
+        for task in list(self._tasks):
             task.cancel()
+            if getcoroutinestate(task.get_coro()) == CORO_CREATED:  # type: ignore[arg-type]
+                self._never_began(task)
         return list(self._tasks)
 
     def close(self) -> None:
         """Run nothing any more."""
-        self._work.clear()
-        self._carriers.close()
+        self.stop()
 
 
 class _Nowhere:

@@ -76,25 +76,19 @@ class Emitter:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
-        outlets = route.outlets
-        if outlets is None:
-            return await self._emit_patiently(route, payload, body)
-        for outlet in outlets:
-            if outlet.room <= 0:
-                return await self._emit_patiently(route, payload, body)
         self._burst += 1
         if self._burst == BURST:
             # A loop of emits that never has to wait would keep everything else from running.
             self._burst = 0
             await asyncio.sleep(0)
-            return await self._emit_patiently(route, payload, body)
-        self._put(route, outlets, payload, body, None)
-        return Receipt(self._node, self._sequence, route.services)
+        if self._put(route, payload, body, None):
+            return Receipt(self._node, self._sequence, route.services)
+        return await self._emit_patiently(route, payload, body)
 
     async def _emit_patiently(self, route: Route, payload: bytes, body: Event) -> Receipt:
         """Take room at one outlet after the other, waiting where there is none, then send to all at once."""
         deadline = self._loop.time() + EMIT_PATIENCE
-        given_up: dict[Target, str] = {}
+        given_up: dict[Target | Outlet, str] = {}
         taken: set[Outlet] = set()
         try:
             while True:
@@ -110,7 +104,8 @@ class Emitter:
                         elif not outlet.closed:
                             given_up[target] = "too many events wait for their key to move"
                 except TimeoutError:
-                    given_up[target] = f"no room within {EMIT_PATIENCE:g} s"
+                    # One replica that does not keep up takes nothing away from the others of a broadcast.
+                    given_up[outlet if target.broadcast else target] = f"no room within {EMIT_PATIENCE:g} s"
         except BaseException:
             for outlet in taken:
                 outlet.free(1)
@@ -120,15 +115,17 @@ class Emitter:
                 outlet.room += 1
             else:
                 outlet.free(1)
-        return self._send(route, chosen, payload, body, None, given_up)
+        return _heeded(route, self._send(route, chosen, payload, body, None, given_up))
 
     # -- consequences
 
     async def emit_joined(self, event: Event, arrival: Arrival) -> Receipt:
         """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade."""
         route, payload, body = self._sealed(event)
-        receipt = self._emit_now(route, payload, body, lineage_below(arrival))
-        return receipt or Receipt(self._node, self._sequence, route.services)
+        lineage = lineage_below(arrival)
+        if self._put(route, payload, body, lineage):
+            return Receipt(self._node, self._sequence, route.services)
+        return _heeded(route, self._send(route, self._choose(route, body, {}), payload, body, lineage, {}))
 
     def emit_consequences(self, handler: HostedHandler, arrival: Arrival, result: Any, context: Any) -> None:
         """Emit what a successful run returned, and what it gave its context: all, or nothing.
@@ -137,42 +134,43 @@ class Emitter:
         :raises InvalidEvent: one of the events is not valid.
         :raises PayloadTooLarge: one of them is too large.
         """
-        events = () if result is None else (result,) if isinstance(result, Event) else _events_of(result, handler)
-        if context is not None and context.emitted:
-            events = (*context.emitted, *events)
+        if result.__class__ in handler.declared and (context is None or not context.emitted):
+            # By far the most frequent case: one event.
+            sealed: tuple[tuple[Route, bytes, Event], ...] = (self._sealed(result),)
+        else:
+            sealed = self._sealed_all(handler, result, context)
+        lineage = lineage_below(arrival)
+        for route, payload, body in sealed:
+            if not self._put(route, payload, body, lineage):
+                self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
+
+    def _sealed_all(
+        self, handler: HostedHandler, result: Any, context: Any
+    ) -> tuple[tuple[Route, bytes, Event], ...]:
+        events: tuple[Event, ...] = () if context is None else tuple(context.emitted)
+        if isinstance(result, Event):
+            events = (*events, result)
+        elif result is not None:
+            events = (*events, *_events_of(result, handler))
         for event in events:
             if event.__class__ not in handler.declared:
                 raise undeclared(event, handler)
-        if len(events) == 1:
-            self._emit_now(*self._sealed(events[0]), lineage_below(arrival))
-        elif events:
-            sealed = [self._sealed(event) for event in events]
-            lineage = lineage_below(arrival)
-            for route, payload, body in sealed:
-                self._emit_now(route, payload, body, lineage)
+        return tuple(self._sealed(event) for event in events)
 
     def _sealed(self, event: Event) -> tuple[Route, bytes, Event]:
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
         return (route, *route.seal(event))
 
-    def _emit_now(self, route: Route, payload: bytes, body: Event, lineage: Lineage) -> Receipt | None:
-        """Send where there is room. None when that was everywhere: mostly nobody wants the receipt."""
-        outlets = route.outlets
-        if outlets is not None:
-            for outlet in outlets:
-                if outlet.room <= 0:
-                    break
-            else:
-                self._put(route, outlets, payload, body, lineage)
-                return None
-        return self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
-
     # -- both
 
-    def _put(
-        self, route: Route, outlets: tuple[Outlet, ...], payload: bytes, body: Event, lineage: Lineage | None
-    ) -> None:
-        """Send to outlets that are known to have room."""
+    def _put(self, route: Route, payload: bytes, body: Event, lineage: Lineage | None) -> bool:
+        """Send, if there is no choice to make and room everywhere: whether that was so."""
+        outlets = route.outlets
+        if outlets is None:
+            return False
+        for outlet in outlets:
+            if outlet.room <= 0:
+                return False
         self._sequence = sequence = self._sequence + 1
         for outlet in outlets:
             outlet.room -= 1
@@ -183,14 +181,15 @@ class Emitter:
         if self.observer is not None:
             event_id = EventId(self._node, sequence)
             self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(outlets))
+        return True
 
-    def _choose(self, route: Route, body: Event, given_up: dict[Target, str]) -> list[tuple[Target, Outlet]]:
+    def _choose(self, route: Route, body: Event, given_up: dict[Target | Outlet, str]) -> list[tuple[Target, Outlet]]:
         chosen: list[tuple[Target, Outlet]] = []
         for target in route.targets:
             if target in given_up:
                 continue
             if target.broadcast:
-                chosen.extend((target, outlet) for outlet in target.candidates)
+                chosen.extend((target, outlet) for outlet in target.candidates if outlet not in given_up)
                 continue
             outlet = target.only or target.choose(body)
             if outlet is not None:
@@ -204,11 +203,13 @@ class Emitter:
         payload: bytes,
         body: Event,
         lineage: Lineage | None,
-        given_up: dict[Target, str],
+        given_up: dict[Target | Outlet, str],
     ) -> Receipt:
         self._sequence = sequence = self._sequence + 1
         reached: list[str] = []
-        reasons: dict[str, str] = {target.service: reason for target, reason in given_up.items()}
+        reasons: dict[str, str] = {
+            (one.target if isinstance(one, Outlet) else one).service: reason for one, reason in given_up.items()
+        }
         for target, outlet in chosen:
             if outlet.room > 0:
                 outlet.room -= 1
@@ -228,10 +229,19 @@ class Emitter:
         if self.observer is not None:
             event_id = EventId(self._node, sequence)
             self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(reached))
-        if route.refusals and not reached and reasons.keys() <= route.refusals.keys():
-            raise SchemaMismatch("; ".join(route.refusals.values()))
         refused = tuple(Refusal(service, reason) for service, reason in reasons.items())
         return Receipt(self._node, sequence, tuple(reached), refused)
+
+
+def _heeded(route: Route, receipt: Receipt) -> Receipt:
+    """The receipt, unless all who want the event understand something else by it.
+
+    Only whoever awaits an emit is told so. The consequences of a handler leave all or none: there is nobody
+    to tell when one of several finds no taker, and no reason to call the handler failed.
+    """
+    if route.refusals and not receipt.targets and all(r.service in route.refusals for r in receipt.refused):
+        raise SchemaMismatch("; ".join(route.refusals.values()))
+    return receipt
 
 
 def _label(reason: str, route: Route) -> str:

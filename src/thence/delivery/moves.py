@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder
 
 from thence.delivery.outlets import Outlet
@@ -88,13 +88,19 @@ class KeyMoves:
     def returned(self, link: Link, placement: Placement[Parcel], message: Moved) -> None:
         """The peer gives back events that it had not begun."""
         for envelope in message.envelopes:
-            number, sequence, payload, depth, *ancestry, _, _ = _decode_fields(envelope)
+            try:
+                number, sequence, payload, depth, *ancestry, _, _ = _decode_fields(envelope)
+            except (DecodeError, RecursionError) as error:
+                raise BadFrame("garbage", f"an event given back that can't be decoded ({error})") from error
             outlet = link.outlets.get(number)
-            if outlet is None or not outlet.outstanding:
+            target: Target | None = None if outlet is None else outlet.target
+            if target is None or target.placement is not placement or target.broadcast or not outlet.outstanding:
                 raise BadFrame("garbage", "an event given back that was never sent")
+            try:
+                body = self._decode(target.event, bytes(payload))
+            except (DecodeError, RecursionError) as error:
+                raise BadFrame("garbage", f"an event given back that can't be decoded ({error})") from error
             outlet.acknowledged(1)
-            target: Target = outlet.target
-            body = self._decode(target.event, bytes(payload))
             lineage = _lineage(link, depth, *ancestry) if depth else None
             block, _ = placement.hold_for(target.key_of(body))
             parcel = Parcel(target, block, sequence, bytes(payload), body, lineage)
@@ -127,10 +133,16 @@ class KeyMoves:
                 return
         placement.release(hold)
 
-    def _resume(self, placement: Placement[Parcel], hold: Hold[Parcel], outlet: Outlet, room: bool) -> None:
-        if room:
+    def _resume(
+        self, placement: Placement[Parcel], hold: Hold[Parcel], outlet: Outlet, room: bool
+    ) -> bool:
+        waiting = hold.returned or hold.waiting
+        # The block may have moved again meanwhile; then others may have the room.
+        taken = room and bool(waiting) and waiting[0].target.outlet_for(waiting[0].block) is outlet
+        if taken:
             outlet.room += 1
         self._send_on(placement, hold)
+        return taken
 
 
 def _lineage(

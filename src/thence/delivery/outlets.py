@@ -43,7 +43,7 @@ class Outlet:
         self.target: Any = None
         """The :class:`~thence.delivery.targets.Target` that this is an outlet of."""
         self._withheld = 0
-        self._waiting: deque[Callable[[bool], None]] = deque()
+        self._waiting: deque[Callable[[bool], bool]] = deque()
 
     @property
     def outstanding(self) -> int:
@@ -72,8 +72,8 @@ class Outlet:
             return
         waiting = self._waiting
         while count and waiting:
-            count -= 1
-            waiting.popleft()(True)
+            if waiting.popleft()(True):
+                count -= 1
         self.room += count
 
     def set_congested(self, congested: bool) -> None:
@@ -97,8 +97,11 @@ class Outlet:
             tell(False)
         return unaccounted
 
-    def when_room(self, tell: Callable[[bool], None]) -> None:
-        """Call ``tell(True)`` once, with one room already taken for it, or ``tell(False)`` at the end."""
+    def when_room(self, tell: Callable[[bool], bool]) -> None:
+        """Call ``tell(True)`` once, with one room already taken for it, or ``tell(False)`` at the end.
+
+        ``tell`` returns whether it took the room; if not, the room goes to the next.
+        """
         if self.closed:
             tell(False)
         else:
@@ -108,17 +111,20 @@ class Outlet:
         """Wait until one room is taken for the caller (True), or there will be none any more (False)."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-        def tell(room: bool) -> None:
-            if not answer.done():
-                answer.set_result(room)
-            elif room:
-                self.free(1)
+        def tell(room: bool) -> bool:
+            if answer.done():
+                return False
+            answer.set_result(room)
+            return True
 
         self.when_room(tell)
         try:
             return await answer
         except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled() and answer.result():
+            if answer.cancelled():
+                if tell in self._waiting:
+                    self._waiting.remove(tell)
+            elif answer.done() and answer.result():
                 self.free(1)
             raise
 

@@ -18,6 +18,7 @@ from thence.events import Catalog, Event, EventSpec, spec_of
 from thence.events.envelope import Arrival
 from thence.events.lineage import Lineage
 from thence.events.schema import incompatibility
+from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
 from thence.mesh.messages import Incompatible, Moved, Subscribed
 from thence.routing.placement import Placement
@@ -147,7 +148,10 @@ class RouteTable:
 
     def returned(self, link: Link, message: Moved) -> None:
         """A peer gives back events that it had not begun, because their keys belong to another now."""
-        self.moves.returned(link, self._placement(message.service), message)
+        placement = self.placements.get(message.service)
+        if placement is None:
+            raise BadFrame("garbage", f"events given back for an unknown service {message.service!r}")
+        self.moves.returned(link, placement, message)
 
     def returned_locally(
         self, event: str, service: str, owner: str, arrival: Arrival, lineage: Lineage | None

@@ -43,7 +43,7 @@ class HeldOutlet(Outlet):
         """Let the event wait for its key."""
         self._hold.waiting.append(Parcel(self._target, self._block, sequence, payload, body, lineage))
 
-    def when_room(self, tell: Callable[[bool], None]) -> None:
+    def when_room(self, tell: Callable[[bool], bool]) -> None:
         """A full hold takes nothing more."""
         tell(False)
 

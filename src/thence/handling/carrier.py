@@ -115,11 +115,10 @@ async def _carry(carrier: Carrier) -> None:
     if work is None:
         return
     if interruption is not None:
-        try:
-            awaited = work.throw(interruption)
-        except StopIteration:
-            return
-        _unclaim(awaited)
+        # It was meant for what the work awaits. Asked for once more, the task meets it there: it cancels
+        # the future as soon as it waits for it. The count of requests stays as it was.
+        carrier.task.cancel(*interruption.args)
+        carrier.task.uncancel()
     await _resume(work, awaited)
 
 
@@ -128,15 +127,24 @@ class CarrierPool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, spare: int = 2) -> None:
         self._loop = loop
-        self._base = contextvars.copy_context()
+        self.base = contextvars.copy_context()
+        """The context in which every run begins."""
         self._spare = spare
         self._idle: list[Carrier] = []
         self.replenish()
 
     def take(self) -> Carrier | None:
         """A started carrier, or None when all are busy or have not reached their parking place yet."""
-        if self._idle and self._idle[-1].started:
-            return self._idle.pop()
+        idle = self._idle
+        while idle:
+            carrier = idle[-1]
+            if carrier.started and not carrier.parked.done():
+                return idle.pop()
+            if not (carrier.parked.done() or carrier.task.done()):
+                return None
+            # Somebody has cancelled its task, as code does that cancels all tasks of the loop.
+            idle.pop()
+            self.replenish()
         return None
 
     def give_back(self, carrier: Carrier) -> None:
@@ -146,7 +154,7 @@ class CarrierPool:
     def replenish(self) -> None:
         """Make new carriers for those that were taken and will not come back. They start in the next tick."""
         while len(self._idle) < self._spare:
-            self._idle.insert(0, Carrier(self._loop, self._base))
+            self._idle.insert(0, Carrier(self._loop, self.base))
 
     def close(self) -> None:
         """End the idle carriers; those at work end with their work."""

@@ -129,8 +129,12 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
     """
 
     def call() -> Any:
-        result = function(*arguments)
-        return list(result) if inspect.isgenerator(result) else result
+        try:
+            result = function(*arguments)
+            return list(result) if inspect.isgenerator(result) else result
+        except StopIteration as error:
+            # No future can hold it.
+            raise RuntimeError("the handler raised StopIteration") from error
 
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()

@@ -28,42 +28,44 @@ class Flushable(Protocol):
 class Cork:
     """Collects what must be flushed. Use as a context manager around the handling of a batch."""
 
-    __slots__ = ("_depth", "_flushed", "_loop", "_scheduled", "_waiting")
+    __slots__ = ("_flushed", "_loop", "_scheduled", "depth", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[Flushable] = []
-        self._depth = 0
+        self.waiting: list[Flushable] = []
+        self.depth = 0
+        """How many batches are being handled, one within the other. While there is one, nothing is flushed."""
         self._scheduled = False
         self._flushed = 0.0
 
     def touch(self, buffer: Flushable) -> None:
         """``buffer`` has its first content since its last flush."""
-        self._waiting.append(buffer)
-        if self._depth or self._scheduled:
+        self.waiting.append(buffer)
+        if self.depth or self._scheduled:
             return
         now = time.perf_counter()
         if now - self._flushed > ALONE:
             self._flushed = now
-            self._flush()
+            self.flush()
         else:
             self._scheduled = True
             self._loop.call_soon(self._tick)
 
     def __enter__(self) -> None:
-        self._depth += 1
+        self.depth += 1
 
     def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if not self._depth and self._waiting:
-            self._flush()
+        self.depth -= 1
+        if not self.depth and self.waiting:
+            self.flush()
 
     def _tick(self) -> None:
         self._scheduled = False
         self._flushed = time.perf_counter()
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    def flush(self) -> None:
+        """Flush every buffer that was touched."""
+        waiting, self.waiting = self.waiting, []
         for buffer in waiting:
             buffer.flush()

@@ -59,8 +59,14 @@ class FrameReader:
                 return []
             data = bytes(self._kept)
             self._kept.clear()
+        size = len(data)
+        if size >= HEADER:
+            length, kind = _header.unpack_from(data)
+            if kind == EVENTS and length == size - HEADER <= self.max_frame:
+                # By far the most frequent case: exactly one frame.
+                return [(kind, data[HEADER:])]
         frames: list[tuple[int, bytes]] = []
-        position, size = 0, len(data)
+        position = 0
         while size - position >= HEADER:
             length, kind = _header.unpack_from(data, position)
             if kind != EVENTS and kind != MESSAGE:
@@ -94,8 +100,10 @@ class EventsFrame:
         self.buffer = bytearray(_events_header.size)
         self.count = 0
 
-    def finish(self) -> bytearray:
-        """Fill in the header and give up the buffer."""
+    def take(self) -> bytearray:
+        """The finished frame; what is appended from now on belongs to the next."""
         buffer = self.buffer
         _events_header.pack_into(buffer, 0, len(buffer) - HEADER, EVENTS, _ARRAY32, self.count)
+        self.buffer = bytearray(_events_header.size)
+        self.count = 0
         return buffer

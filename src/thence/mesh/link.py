@@ -37,6 +37,8 @@ FRAME_EVENTS = 256
 HIGH_WATER = 256 * 1024
 """Unsent bytes from which on emitters have to wait."""
 
+MAX_ID = 64
+"""Characters that a node id may have."""
 MAX_NAMES = 4096
 """Node ids that one side may name to the other before numbering starts anew."""
 
@@ -129,24 +131,32 @@ class Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self.opened_at = self.heard_at = asyncio.get_running_loop().time()
         self._owner.connected(self)
-        if self.dialled:
+        if self._ending is not None:
+            # Not wanted any more since before there was a connection.
+            self._transport.abort()
+        elif self.dialled:
             self.say(self._owner.introduce())
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = -1.0
+        cork = self._cork
+        cork.depth += 1
         try:
-            with self._cork:
-                for kind, body in self._reader.feed(data):
-                    if kind == EVENTS:
-                        if not self.established:
-                            raise BadFrame("garbage", "events before a Hello")
-                        self._received(self, body)
-                    else:
-                        self._hear(body)
-                    if self._ending is not None:
-                        return
+            for kind, body in self._reader.feed(data):
+                if kind == EVENTS:
+                    if not self.established:
+                        raise BadFrame("garbage", "events before a Hello")
+                    self._received(self, body)
+                else:
+                    self._hear(body)
+                if self._ending is not None:
+                    return
         except BadFrame as error:
             self.end(error.reason, str(error))
+        finally:
+            cork.depth -= 1
+            if cork.waiting and not cork.depth:
+                cork.flush()
 
     def pause_writing(self) -> None:
         self.congested = True
@@ -177,7 +187,7 @@ class Link(asyncio.Protocol):
     def cut_frame(self) -> None:
         """Write out the frame if it has grown long, so that the peer starts on it meanwhile."""
         if self.events.count >= FRAME_EVENTS or len(self.events.buffer) > FRAME_BYTES:
-            self._write()
+            self.flush()
 
     def say(self, message: Message) -> None:
         """Send a message. It may overtake events that are still buffered, but no earlier message."""
@@ -189,7 +199,7 @@ class Link(asyncio.Protocol):
     def say_after_events(self, message: Message) -> None:
         """Send a message that the peer must get after every event appended so far."""
         if self.events.count:
-            self._write()
+            self.flush()
         self.say(message)
 
     def say_after_debts(self, message: Message) -> None:
@@ -221,7 +231,7 @@ class Link(asyncio.Protocol):
         if number is None:
             if len(self._numbers) >= MAX_NAMES:
                 # Envelopes already buffered used the old numbers.
-                self._write()
+                self.flush()
                 self._numbers.clear()
             number = len(self._numbers)
             self._numbers[node] = number
@@ -240,7 +250,20 @@ class Link(asyncio.Protocol):
     def flush(self) -> None:
         """Write out what is buffered."""
         self._dirty = False
-        self._write()
+        events = self.events
+        if self._messages:
+            data = self._messages
+            self._messages = bytearray()
+            if events.count:
+                data += events.take()
+        elif events.count:
+            data = events.take()
+        else:
+            return
+        transport = self._transport
+        if transport is not None:
+            self.bytes_written += len(data)
+            transport.write(data)
 
     def beat(self, now: float, silent: float, patience: float) -> None:
         """Called about once a second: keep the peer convinced, and end a link that has died.
@@ -278,27 +301,6 @@ class Link(asyncio.Protocol):
 
     # -- inside
 
-    def _write(self) -> None:
-        transport = self._transport
-        if transport is None:
-            self._messages.clear()
-            self._owed.clear()
-            return
-        events = self.events
-        if self._messages:
-            data = self._messages
-            self._messages = bytearray()
-            if events.count:
-                data += events.finish()
-                self.events = EventsFrame()
-        elif events.count:
-            data = events.finish()
-            self.events = EventsFrame()
-        else:
-            return
-        self.bytes_written += len(data)
-        transport.write(data)
-
     def _hear(self, body: bytes) -> None:
         try:
             message = decode_message(body)
@@ -325,6 +327,7 @@ class Link(asyncio.Protocol):
             reason = f"protocol version {message.protocol} of {message.name!r}, this node speaks {PROTOCOL}"
             self._refuse("protocol", reason)
             return
+        _check(message)
         self.peer = message
         refusal = self._owner.greeted(self)
         if refusal is not None:
@@ -348,4 +351,21 @@ class Link(asyncio.Protocol):
             self.names = []
         if message.first != len(self.names) or len(self.names) + len(message.nodes) > MAX_NAMES:
             raise BadFrame("garbage", "node numbers that don't follow each other")
+        if any(len(node) > MAX_ID for node in message.nodes):
+            raise BadFrame("garbage", f"a node id of more than {MAX_ID} characters")
         self.names.extend(message.nodes)
+
+
+def _check(hello: Hello) -> None:
+    """Refuse an introduction that this node could not keep books by.
+
+    :raises BadFrame: it contradicts itself.
+    """
+    numbers = {wanted.number for wanted in hello.subscribed}
+    wishes = {(wanted.schema.name, wanted.service, wanted.broadcast) for wanted in hello.subscribed}
+    if not hello.node or len(hello.node) > MAX_ID:
+        raise BadFrame("garbage", f"a node id of {len(hello.node)} characters, 1 to {MAX_ID} are allowed")
+    if len(numbers) < len(hello.subscribed) or len(wishes) < len(hello.subscribed):
+        raise BadFrame("garbage", "a subscription that is there twice")
+    if any(wanted.window < 1 or wanted.number < 0 for wanted in hello.subscribed):
+        raise BadFrame("garbage", "a subscription without a window, or with a negative number")

@@ -113,9 +113,11 @@ class MemoryMesh:
         self._delay = seconds
 
     def kill(self, node: str) -> None:
-        """End a node as ``kill -9`` does: its streams break and what it had not delivered is lost,
-        its locks are free, it is certainly dead. Its objects are still there, but reach nobody any
-        more."""
+        """End a node as ``kill -9`` does.
+
+        Its streams break, and what was not delivered is lost; its locks are free; it is certainly dead. Its objects
+        are still there, but reach nobody any more.
+        """
         node = self._resolve(node)
         self._killed.add(node)
         self._stopped.discard(node)
@@ -127,12 +129,11 @@ class MemoryMesh:
         self._refresh()
 
     def partition(self, *groups: Iterable[str]) -> None:
-        """Let nodes reach only those of their own group; nodes that are not named form one more
-        group.
+        """Let nodes reach only those of their own group; nodes in no group form one more.
 
-        Between groups streams deliver nothing, not even their end, and dials fail; what was written
-        is delivered after :meth:`heal`. Nobody is dead, and locks and visibility are not affected:
-        what fails is the network, not the registry. A second partition replaces the first.
+        Between groups streams deliver nothing, not even their end, and dials fail; what was written is delivered
+        after :meth:`heal`. Nobody is dead, and locks and visibility are not affected: what fails is the network, not
+        the registry. A second partition replaces the first.
         """
         numbered: dict[str, int] = {}
         for number, group in enumerate(groups, start=1):
@@ -152,8 +153,10 @@ class MemoryMesh:
         self._refresh()
 
     def stop(self, node: str) -> None:
-        """Freeze a node's streams as SIGSTOP does: bytes to it and from it wait. It keeps its locks
-        and is not dead; dials to it succeed, as a kernel accepts on behalf of a process."""
+        """Freeze a node's streams as SIGSTOP does: bytes to it and from it wait.
+
+        It keeps its locks and is not dead; dials to it succeed, as a kernel accepts for a process.
+        """
         self._stopped.add(self._resolve(node))
         self._refresh()
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from thence.errors import ThenceError
+from thence.errors import ConfigurationError, ThenceError
 from thence.mesh.cork import Cork
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.link import Link
@@ -285,7 +285,8 @@ class Peers:
             try:
                 await self._wire_for(peer.address).dial(peer.address, link)
                 await link.decided
-            except OSError as error:
+            except (OSError, ValueError, ConfigurationError) as error:
+                # An address is what the peer says it is, and may be none at all.
                 logger.debug("can't reach %s at %s: %s", peer.name, peer.address, error)
             finally:
                 if self._dialling.get(peer.node) is link:

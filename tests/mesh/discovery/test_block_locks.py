@@ -13,6 +13,11 @@ from thence.mesh.discovery.block_locks import FileBlockLocks, remove_unused
 from thence.mesh.discovery.byte_ranges import ByteRanges, OpenFileRanges, ProcessRanges, open_ranges
 from thence.routing.replicas import BLOCKS
 
+
+def files_in(directory: str | os.PathLike[str]) -> list[str]:
+    return os.listdir(directory)  # noqa: PTH208
+
+
 EVERYTHING = range(BLOCKS)
 
 Open = Callable[..., ByteRanges]
@@ -136,6 +141,6 @@ def test_lock_files_are_their_owners_only(
 def test_any_name_of_a_service_makes_a_file_in_the_directory(tmp_path: Path, service: str) -> None:
     locks = FileBlockLocks(tmp_path, service)
     assert locks.acquire([1]) == {1}
-    (name,) = os.listdir(tmp_path)
+    (name,) = files_in(tmp_path)
     assert name.endswith(".blocks")
     locks.close()

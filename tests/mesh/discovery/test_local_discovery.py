@@ -21,6 +21,11 @@ from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.discovery.local import LocalDiscovery
 from thence.testing.conformance import DiscoveryConformance, Views, eventually
 
+
+def files_in(directory: str | os.PathLike[str]) -> list[str]:
+    return os.listdir(directory)  # noqa: PTH208
+
+
 LOOK, PROBE = 0.01, 0.04
 
 
@@ -46,7 +51,7 @@ class TestLocalDiscovery(DiscoveryConformance):
             )
             tidy = LocalDiscovery(directory, new_node_id())
             await tidy.close()
-            assert not os.listdir(directory), "files are left over"
+            assert not files_in(directory), "files are left over"
 
 
 class TestLocalDiscoveryOnUvloop(TestLocalDiscovery):
@@ -90,10 +95,10 @@ def test_nothing_is_left_after_a_clean_close(tmp_path: Path) -> None:
             node.discovery.block_locks("scores").acquire(range(256))
             node.discovery.block_locks("ranks").acquire([node is nodes[0]])
         await nodes[0].discovery.withdraw()
-        assert os.listdir(tmp_path)
+        assert files_in(tmp_path)
         for node in nodes:
             await node.discovery.close()
-        assert os.listdir(tmp_path) == []
+        assert not files_in(tmp_path)
 
     asyncio.run(main())
 
@@ -106,7 +111,7 @@ def test_what_a_killed_node_left_is_removed_with_its_socket(tmp_path: Path) -> N
         await crash(left.id, left.discovery)
         await eventually(lambda: not list(tmp_path.glob(f"{left.id}*")))
         await node.discovery.close()
-        assert os.listdir(tmp_path) == []
+        assert not files_in(tmp_path)
 
     asyncio.run(main())
 
@@ -164,7 +169,7 @@ def test_a_node_goes_on_when_its_file_is_removed(
         assert "Leave the files of a running mesh alone" in caplog.text
         await node.discovery.close()
         await other.discovery.close()
-        assert os.listdir(tmp_path) == []
+        assert not files_in(tmp_path)
 
     asyncio.run(main())
 

@@ -18,6 +18,11 @@ from thence.mesh.discovery.contract import Descriptor
 from thence.mesh.discovery.local import LocalDiscovery
 from thence.testing.conformance import eventually
 
+
+def files_in(directory: str | os.PathLike[str]) -> list[str]:
+    return os.listdir(directory)  # noqa: PTH208
+
+
 MEMBER = """
 import asyncio, os, sys
 from thence.mesh.discovery.contract import Descriptor
@@ -83,7 +88,7 @@ def test_a_kill_frees_everything_at_once(tmp_path: Path) -> None:
             assert not here.peers()
             assert not list(tmp_path.glob(f"{node}*")), "its files are removed, its socket too"
         await here.close()
-        assert os.listdir(tmp_path) == []
+        assert not files_in(tmp_path)
 
     asyncio.run(main())
 
@@ -150,7 +155,7 @@ def test_a_forked_child_takes_nothing_from_its_parent(tmp_path: Path) -> None:
         assert other.block_locks("scores").acquire([1, 2, 3]) == {3}
         await here.close()
         await other.close()
-        assert os.listdir(tmp_path) == []
+        assert not files_in(tmp_path)
 
     asyncio.run(main())
 

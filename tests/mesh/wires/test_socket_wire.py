@@ -21,6 +21,11 @@ from thence.mesh.wires.socket import SocketWire
 from thence.testing.conformance import WireConformance, Wires, eventually
 from thence.testing.conformance.wire import Recorder
 
+
+def files_in(directory: str | os.PathLike[str]) -> list[str]:
+    return os.listdir(directory)  # noqa: PTH208
+
+
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 MALFORMED = (
@@ -50,7 +55,7 @@ class TestUnixSockets(WireConformance):
         with tempfile.TemporaryDirectory() as directory:
             numbers = itertools.count()
             yield Wires(make=SocketWire, address=lambda: f"unix:{directory}/{next(numbers)}.sock")
-            assert not os.listdir(directory), "socket files are left over"
+            assert not files_in(directory), "socket files are left over"
 
 
 class TestUnixSocketsOnUvloop(TestUnixSockets):

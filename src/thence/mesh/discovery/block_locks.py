@@ -86,8 +86,10 @@ class FileBlockLocks:
             self._ranges.unlock(start, end - start)
 
     def renew(self) -> None:
-        """Take everything again if somebody has removed the file: newcomers would use another
-        one."""
+        """Take everything again if somebody has removed the file.
+
+        Newcomers would use another one, and hold the same blocks.
+        """
         if self._ranges is None or self._ranges.is_current:
             return
         held, self._held = self._held, set()
@@ -116,8 +118,10 @@ class FileBlockLocks:
             self._ranges = None
 
     def _open(self) -> ByteRanges | None:
-        """The open file; None while somebody is about to remove it, which is a matter of
-        microseconds unless they are stopped just then."""
+        """The open file; None while somebody is about to remove it.
+
+        That is a matter of microseconds, unless they are stopped just then.
+        """
         if self._ranges is None and not self._closed:
             for _ in range(3):
                 ranges = self._opener(self._path, create=True)
@@ -165,8 +169,10 @@ def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _file_name(service: str) -> str:
-    """A name for any service, another one for each, also where upper and lower case are the
-    same."""
+    """A file name for any service, another one for each.
+
+    Also where upper and lower case are the same.
+    """
     name = _unsafe.sub(
         lambda unsafe: "".join(f"%{byte:02x}" for byte in unsafe[0].encode()), service
     )

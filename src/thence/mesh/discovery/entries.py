@@ -122,7 +122,7 @@ class Entry:
         """Whether somebody has removed the file."""
         try:
             return not os.path.samestat(
-                os.stat(self._path(self._suffix)), os.fstat(self._file.fileno())
+                self._path(self._suffix).stat(), os.fstat(self._file.fileno())
             )
         except FileNotFoundError:
             return True

@@ -249,7 +249,9 @@ class LocalDiscovery:
             self._probe(ring[NEIGHBOURS:])
 
     def _others(self) -> list[str]:
-        return sorted(name for name in self._names(NEW, VISIBLE, LEAVING) if not name.startswith(self._node))
+        return sorted(
+            name for name in self._names(NEW, VISIBLE, LEAVING) if not name.startswith(self._node)
+        )
 
     def _names(self, *endings: str) -> list[str]:
         with os.scandir(self.directory) as found:

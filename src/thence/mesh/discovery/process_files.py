@@ -19,8 +19,9 @@ _files: WeakSet[FileIO] = WeakSet()
 
 
 def open_for_this_process(path: Path, flags: int) -> FileIO:
-    """Open ``path`` with ``os.open`` flags; a new file is readable by its owner only. Forked
-    children close it at once.
+    """Open ``path`` with ``os.open`` flags; forked children close it at once.
+
+    A new file is readable by its owner only.
 
     :raises OSError: as ``os.open`` does.
     """

@@ -131,8 +131,7 @@ class MemoryTransport(asyncio.Transport):
     # -- writing
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Hand ``data`` to the other end's protocol at the next tick; the object is kept, not
-        copied."""
+        """Hand ``data`` to the other end's protocol at the next tick; it is kept, not copied."""
         if self._closing or not data:
             return
         self._written.append(data)
@@ -160,8 +159,7 @@ class MemoryTransport(asyncio.Transport):
         return self._low, self._high
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Pause the protocol above ``high`` undelivered bytes; resume it at ``low``, by default a
-        quarter."""
+        """Pause the protocol above ``high`` undelivered bytes, resume it at ``low`` (a quarter)."""
         if high is None:
             high = HIGH_WATER if low is None else 4 * low
         if low is None:

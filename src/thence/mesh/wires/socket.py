@@ -25,6 +25,9 @@ __all__ = ["SocketWire"]
 BACKLOG = 1024
 """Dials that may wait to be accepted: every node of a large mesh knocks at a newcomer at once."""
 
+Identity = tuple[int, int]
+"""Which file it is, whatever its name: device and inode."""
+
 DIAL_WITHIN = 5.0
 """Seconds until a TCP dial that nobody answers is given up."""
 
@@ -37,8 +40,8 @@ class SocketWire:
 
     def __init__(self) -> None:
         self._servers: list[asyncio.AbstractServer] = []
-        self._files: dict[str, tuple[int, int]] = {}
-        """The socket files made here, and which file that was: device and inode."""
+        self._files: dict[Path, Identity] = {}
+        """The socket files made here."""
 
     async def listen(self, address: str, accept: Callable[[], asyncio.Protocol]) -> str:
         """Accept streams at ``address``; return where it really listens.
@@ -50,7 +53,7 @@ class SocketWire:
         """
         path = unix_path(address)
         if path is not None:
-            return await self._listen_unix(address, path, accept)
+            return await self._listen_unix(address, Path(path), accept)
         return await self._listen_tcp(address, *tcp_place(address), accept)
 
     async def dial(self, address: str, protocol: asyncio.Protocol) -> None:
@@ -87,26 +90,19 @@ class SocketWire:
             server.close()
 
     async def _listen_unix(
-        self, address: str, path: str, accept: Callable[[], asyncio.Protocol]
+        self, address: str, path: Path, accept: Callable[[], asyncio.Protocol]
     ) -> str:
-        stream = socket.socket(socket.AF_UNIX)
-        identity: tuple[int, int] | None = None
         try:
-            stream.setblocking(False)
-            stream.bind(path)
-            status = Path(path).stat()
-            identity = status.st_dev, status.st_ino
-            # In time: nobody can connect before it listens.
-            Path(path).chmod(0o600)
+            stream, identity = _bind(path)
+        except OSError as error:
+            raise _refused(address, error) from error
+        try:
             server = await asyncio.get_running_loop().create_unix_server(
                 accept, sock=stream, backlog=BACKLOG
             )
-        except BaseException as error:
+        except BaseException:
             stream.close()
-            if identity is not None:
-                _remove(path, identity)
-            if isinstance(error, OSError):
-                raise _refused(address, error) from error
+            _remove(path, identity)
             raise
         self._servers.append(server)
         self._files[path] = identity
@@ -129,12 +125,30 @@ class SocketWire:
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
-def _remove(path: str, identity: tuple[int, int]) -> None:
+def _bind(path: Path) -> tuple[socket.socket, Identity]:
+    """A socket with a new file at ``path``, which does not listen yet."""
+    stream = socket.socket(socket.AF_UNIX)
+    try:
+        stream.setblocking(False)
+        stream.bind(str(path))
+        # In time: nobody can connect before it listens.
+        path.chmod(0o600)
+        return stream, _identity(path)
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _identity(path: Path) -> Identity:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _remove(path: Path, identity: Identity) -> None:
     """Remove a socket file, unless it is another one by now."""
     try:
-        status = Path(path).stat()
-        if (status.st_dev, status.st_ino) == identity:
-            Path(path).unlink()
+        if _identity(path) == identity:
+            path.unlink()
     except FileNotFoundError:
         pass
 
