@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from thence.app.service import Lifespan
+from thence.errors import NodeClosed
 
 __all__ = ["RunningLifespan"]
 
@@ -27,8 +28,10 @@ class RunningLifespan:
         return await asyncio.shield(self._entered)
 
     async def leave(self) -> None:
-        """Let it end. Raises what it raises then."""
+        """Let it end. Raises what it raises then. While it is still being entered, that is cancelled."""
         self._leave.set()
+        if not self._entered.done():
+            self._task.cancel()
         await self._task
 
     async def _live(self, lifespan: Lifespan, node: Any) -> None:
@@ -39,4 +42,8 @@ class RunningLifespan:
         except BaseException as error:
             if self._entered.done():
                 raise
+            if isinstance(error, asyncio.CancelledError):
+                error = NodeClosed("the node was closed while a lifespan was being entered")
             self._entered.set_exception(error)
+            # Perhaps nobody waits for it any more.
+            self._entered.exception()

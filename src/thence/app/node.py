@@ -85,7 +85,6 @@ class Node:
         try:
             await self._start()
         except BaseException:
-            self._state = "running"
             await self.close()
             raise
         self._state = "running"
@@ -98,12 +97,18 @@ class Node:
         self._runtime = runtime
         runtime.observe(self._observer)
         await runtime.join(self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN)
+        self._check_starting()
         for service in self._services:
             if service.lifespan is not None:
                 lifespan = RunningLifespan(service.lifespan, self, service.name)
                 self._lifespans.append(lifespan)
                 runtime.services[service.name].state = await lifespan.enter()
+                self._check_starting()
         runtime.open_doors()
+
+    def _check_starting(self) -> None:
+        if self._state != "starting":
+            raise NodeClosed(f"node {self.name!r} was closed while it started: make a new Node")
 
     async def close(self) -> None:
         """Leave the mesh: take no new events, end those that are here, and let go of everything.
@@ -122,6 +127,8 @@ class Node:
         try:
             if not await runtime.drain(within=DRAIN_WITHIN):
                 await runtime.cancel()
+            # What arrives from now on would find its service's state gone.
+            runtime.dispatcher.stop()
             for lifespan in reversed(self._lifespans):
                 try:
                     await lifespan.leave()
@@ -144,7 +151,7 @@ class Node:
         """
         runtime = self._runtime
         running = RUNNING.get()
-        if running is not None and runtime is not None and self._state != "forked":
+        if running is not None and runtime is not None and self._state not in ("forked", "closed"):
             return runtime.emitter.emit_joined(event, running[1])
         if self._state != "running" or runtime is None:
             self._refuse()

@@ -52,6 +52,7 @@ logger = logging.getLogger("thence")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_envelopes = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_number = msgspec.msgpack.Decoder(int).decode
 
 
 class LocalSource:
@@ -104,8 +105,12 @@ class Runtime:
         self._local = LocalSource(node, "+".join(s.name for s in services) or name)
         self._local_line: list[Arrival] = []
         self._farewells: set[Link] = set()
-        for service in services:
-            self._host(service)
+        try:
+            for service in services:
+                self._host(service)
+        except BaseException:
+            self.dispatcher.close()
+            raise
         self._decode: Callable[[bytes], list[Arrival]] | None = None
         if self._subscriptions:
             kinds: Any = Union[tuple(s.arrival for s in self._subscriptions.values())]
@@ -355,18 +360,34 @@ class Runtime:
                 bad += 1
                 if bad == 1:
                     logger.error("%s: an event from %r can't be decoded: %s", self.name, link, error)
+                self._return_room(link, envelope)
         self.invalid[link.label] += bad
         link.say(Invalid(bad))
         return arrivals
+
+    def _return_room(self, link: Link, envelope: msgspec.Raw) -> None:
+        """Acknowledge an event that makes no sense, if it tells at least what it was sent for."""
+        try:
+            subscription = self._subscriptions.get(_decode_number(_decode_envelopes(envelope)[0]))
+        except (msgspec.DecodeError, RecursionError, LookupError):
+            return
+        if subscription is not None:
+            link.owe(subscription.number, 1, subscription.acknowledge_at)
+
+    def _acknowledged(self, link: Link, counts: tuple[int, ...]) -> None:
+        if len(counts) % 2:
+            raise BadFrame("garbage", "acknowledgements that are no pairs")
+        for number, count in zip(counts[::2], counts[1::2], strict=True):
+            outlet = link.outlets.get(number)
+            if outlet is None or not 0 < count <= outlet.outstanding:
+                raise BadFrame("garbage", f"{count} acknowledgements of events that were never sent")
+            outlet.acknowledged(count)
 
     def told(self, link: Link, message: Message) -> None:
         """A message that concerns events."""
         match message:
             case Ended(counts):
-                for position in range(0, len(counts) - 1, 2):
-                    outlet = link.outlets.get(counts[position])
-                    if outlet is not None:
-                        outlet.acknowledged(counts[position + 1])
+                self._acknowledged(link, counts)
             case Ready():
                 self._peer_ready(link)
             case Fence(number, service):

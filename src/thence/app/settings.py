@@ -34,7 +34,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         :raises ConfigurationError: the file can't be read or sets what does not exist.
         """
         environment = os.environ if environment is None else environment
-        values: dict[str, object] = dict(_file_values((directory or Path.cwd()) / FILE))
+        values: dict[str, object] = dict(_file_values((directory or Path()) / FILE))
         for field in cls.__struct_fields__:
             value = environment.get(f"THENCE_{field.upper()}")
             if value:
@@ -56,7 +56,7 @@ def _file_values(path: Path) -> Mapping[str, object]:
             return tomllib.load(file)
     except FileNotFoundError:
         return {}
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: not valid TOML ({error}); correct it or remove it") from error
     except OSError as error:
         raise ConfigurationError(f"{path}: can't be read ({error.strerror}); correct its permissions") from error
