@@ -21,16 +21,32 @@ class Observer(Protocol):
         """An event left for ``targets`` services; its payload has ``size`` bytes."""
         ...
 
-    def handled(self, event_id: EventId, lineage: Lineage | None, service: str, handler: str) -> None:
+    def handled(
+        self, event_id: EventId, lineage: Lineage | None, event: str, service: str, handler: str
+    ) -> None:
         """A handler has ended well."""
         ...
 
     def failed(
-        self, event_id: EventId, lineage: Lineage | None, service: str, handler: str, error: BaseException
+        self,
+        event_id: EventId,
+        lineage: Lineage | None,
+        event: str,
+        service: str,
+        handler: str,
+        error: BaseException,
     ) -> None:
         """A handler has raised, or timed out."""
         ...
 
-    def shed(self, event_id: EventId, lineage: Lineage | None, service: str, handler: str, reason: str) -> None:
+    def shed(
+        self,
+        event_id: EventId,
+        lineage: Lineage | None,
+        event: str,
+        service: str,
+        handler: str,
+        reason: str,
+    ) -> None:
         """A handler never got to run."""
         ...

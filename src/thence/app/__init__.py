@@ -1,1 +1,1 @@
-
+"""What users write against: services, nodes, settings."""

@@ -30,6 +30,8 @@ logger = logging.getLogger("thence")
 
 MEET_WITHIN = 1.0
 """Seconds that a start waits for the peers already there."""
+_EMITTING = ("running", "starting")
+"""A lifespan may emit before its service is ready."""
 DRAIN_WITHIN = 4.0
 """Seconds after which a close cancels what is still running."""
 
@@ -153,7 +155,7 @@ class Node:
         running = RUNNING.get()
         if running is not None and runtime is not None and self._state not in ("forked", "closed"):
             return runtime.emitter.emit_joined(event, running[1])
-        if self._state != "running" or runtime is None:
+        if runtime is None or self._state not in _EMITTING:
             self._refuse()
         return runtime.emitter.emit_root(event)  # type: ignore[union-attr]
 

@@ -105,6 +105,7 @@ class Runtime:
         self._local = LocalSource(node, "+".join(s.name for s in services) or name)
         self._local_line: list[Arrival] = []
         self._farewells: set[Link] = set()
+        self._leaving = False
         try:
             for service in services:
                 self._host(service)
@@ -153,6 +154,7 @@ class Runtime:
 
     async def drain(self, within: float) -> bool:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
+        self._leaving = True
         await self.discovery.withdraw()
         self._farewells = set(self.peers.links.values())
         for link in self._farewells:
@@ -308,8 +310,10 @@ class Runtime:
             Subscribed(s.number, s.service.name, s.event.schema, s.window, s.broadcast)
             for s in self._subscriptions.values()
         )
+        # Whoever comes while this node drains need not begin to send anything.
+        ready = self.ready and not self._leaving
         return Hello(
-            PROTOCOL, self.node, self.name, self.address, tuple(self.services), subscribed, self.ready, os.getpid()
+            PROTOCOL, self.node, self.name, self.address, tuple(self.services), subscribed, ready, os.getpid()
         )
 
     def joined(self, link: Link) -> None:

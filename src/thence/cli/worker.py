@@ -20,7 +20,7 @@ from thence.cli.exits import CommandError, Exit
 from thence.cli.loading import load
 from thence.errors import ThenceError
 
-__all__ = ["host", "main", "stop_on_signals"]
+__all__ = ["end_with_parent", "host", "main", "services_of", "stop_on_signals"]
 
 logger = logging.getLogger("thence.run")
 
@@ -31,10 +31,13 @@ OUT_WITHIN = 4.9
 def stop_on_signals(stop: asyncio.Event) -> None:
     """Set ``stop`` at the first SIGTERM or SIGINT; see that the process ends even if the loop is stuck."""
     loop = asyncio.get_running_loop()
+    stopping = False
 
     def stopped(number: int, _frame: object) -> None:
-        if stop.is_set():
-            os._exit(Exit.FAILED)
+        nonlocal stopping
+        if stopping:
+            return
+        stopping = True
         end = threading.Timer(OUT_WITHIN, os._exit, (Exit.FAILED,))
         end.daemon = True
         end.start()
@@ -49,17 +52,24 @@ async def host(services: Sequence[Service], mesh: str | None, listen: str | None
     stop = asyncio.Event()
     stop_on_signals(stop)
     if parent:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), lambda: _parent_gone(stop))
+        end_with_parent()
     async with Node(*services, mesh=mesh, listen=listen) as node:
         logger.info("%s is ready: %d peers", node.name, len(node.report().peers))
         await stop.wait()
         logger.info("%s is draining", node.name)
 
 
-def _parent_gone(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1024):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        os.kill(os.getpid(), signal.SIGTERM)
+def end_with_parent() -> None:
+    """End this process, as SIGTERM would, when whoever holds the other end of standard input has gone."""
+    loop = asyncio.get_running_loop()
+    standard_input = sys.stdin.fileno()
+
+    def readable() -> None:
+        if not os.read(standard_input, 1024):
+            loop.remove_reader(standard_input)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    loop.add_reader(standard_input, readable)
 
 
 def services_of(specifications: Sequence[str]) -> list[Service]:

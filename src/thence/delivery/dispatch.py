@@ -143,7 +143,7 @@ class Dispatcher:
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     raise error
             elif self.observer is not None:
-                self.observer.handled(event_id_of(arrival), lineage_of(arrival), handler.service.name, handler.name)
+                self._note_handled(handler, arrival)
             try:
                 if copy_context() != before or carrier.parked.done():
                     carrier.context_kept = False
@@ -345,7 +345,7 @@ class Dispatcher:
         if error is not None:
             self._note_failure(handler, arrival, error)
         elif self.observer is not None:
-            self.observer.handled(event_id_of(arrival), lineage_of(arrival), handler.service.name, handler.name)
+            self._note_handled(handler, arrival)
         service = handler.service
         handler.in_flight -= 1
         service.in_flight -= 1
@@ -406,6 +406,16 @@ class Dispatcher:
             subscription.done = 0
         self._touched.clear()
 
+    def _note_handled(self, handler: HostedHandler, arrival: Arrival) -> None:
+        assert self.observer is not None
+        self.observer.handled(
+            event_id_of(arrival),
+            lineage_of(arrival),
+            arrival.subscription.event.name,
+            handler.service.name,
+            handler.name,
+        )
+
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
         handler.handled -= 1
         handler.failed += 1
@@ -423,7 +433,8 @@ class Dispatcher:
             exc_info=None if isinstance(error, ThenceError) else error,
         )
         if self.observer is not None:
-            self.observer.failed(event_id, lineage, handler.service.name, handler.name, error)
+            event = arrival.subscription.event.name
+            self.observer.failed(event_id, lineage, event, handler.service.name, handler.name, error)
 
     def _shed(self, subscription: Subscription, arrival: Arrival, reason: str) -> None:
         """Nobody handles this arrival."""
@@ -438,7 +449,14 @@ class Dispatcher:
 
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
         if self.observer is not None:
-            self.observer.shed(event_id_of(arrival), lineage_of(arrival), handler.service.name, handler.name, reason)
+            self.observer.shed(
+                event_id_of(arrival),
+                lineage_of(arrival),
+                arrival.subscription.event.name,
+                handler.service.name,
+                handler.name,
+                reason,
+            )
 
     # -- fences, timeouts, the end of everything
 

@@ -136,9 +136,13 @@ class Emitter:
         """
         if result.__class__ in handler.declared and (context is None or not context.emitted):
             # By far the most frequent case: one event.
-            sealed: tuple[tuple[Route, bytes, Event], ...] = (self._sealed(result),)
-        else:
-            sealed = self._sealed_all(handler, result, context)
+            route = self._routes.get(result.__class__) or self._table.route(spec_of(result.__class__))
+            payload, body = route.seal(result)
+            lineage = lineage_below(arrival)
+            if not self._put(route, payload, body, lineage):
+                self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
+            return
+        sealed = self._sealed_all(handler, result, context)
         lineage = lineage_below(arrival)
         for route, payload, body in sealed:
             if not self._put(route, payload, body, lineage):
@@ -146,7 +150,7 @@ class Emitter:
 
     def _sealed_all(
         self, handler: HostedHandler, result: Any, context: Any
-    ) -> tuple[tuple[Route, bytes, Event], ...]:
+    ) -> list[tuple[Route, bytes, Event]]:
         events: tuple[Event, ...] = () if context is None else tuple(context.emitted)
         if isinstance(result, Event):
             events = (*events, result)
@@ -155,7 +159,7 @@ class Emitter:
         for event in events:
             if event.__class__ not in handler.declared:
                 raise undeclared(event, handler)
-        return tuple(self._sealed(event) for event in events)
+        return [self._sealed(event) for event in events]
 
     def _sealed(self, event: Event) -> tuple[Route, bytes, Event]:
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))

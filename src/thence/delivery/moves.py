@@ -93,8 +93,10 @@ class KeyMoves:
             except (DecodeError, RecursionError) as error:
                 raise BadFrame("garbage", f"an event given back that can't be decoded ({error})") from error
             outlet = link.outlets.get(number)
-            target: Target | None = None if outlet is None else outlet.target
-            if target is None or target.placement is not placement or target.broadcast or not outlet.outstanding:
+            if outlet is None or not outlet.outstanding:
+                raise BadFrame("garbage", "an event given back that was never sent")
+            target: Target = outlet.target
+            if target.placement is not placement or target.broadcast:
                 raise BadFrame("garbage", "an event given back that was never sent")
             try:
                 body = self._decode(target.event, bytes(payload))

@@ -89,9 +89,10 @@ def lineage_of(arrival: Arrival) -> Lineage | None:
 def lineage_below(arrival: Arrival) -> Lineage:
     """The ancestry of a consequence of the event that arrived."""
     node, sequence = arrival.source.node, arrival.sequence
-    above = lineage_of(arrival)
-    if above is None:
+    if arrival.depth == 0:
         return Lineage(1, node, sequence, node, sequence)
+    above = lineage_of(arrival)
+    assert above is not None
     return Lineage(above.depth + 1, node, sequence, above.root_node, above.root_sequence)
 
 

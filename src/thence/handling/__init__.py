@@ -1,1 +1,1 @@
-
+"""One handler: its declaration, its runs, its timeouts."""

@@ -8,6 +8,7 @@ one call; everything else is a message of :mod:`thence.mesh.messages`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from thence.errors import ThenceError
 
@@ -21,6 +22,7 @@ MAX_FRAME = 8 * 1024 * 1024
 """Bytes that a frame's body may have. A type's byte budget stays well below it."""
 
 _header = struct.Struct(">IB")
+_read_header: Callable[..., tuple[int, int]] = _header.unpack_from
 _events_header = struct.Struct(">IBBI")
 _ARRAY32 = 0xDD
 
@@ -61,14 +63,14 @@ class FrameReader:
             self._kept.clear()
         size = len(data)
         if size >= HEADER:
-            length, kind = _header.unpack_from(data)
+            length, kind = _read_header(data)
             if kind == EVENTS and length == size - HEADER <= self.max_frame:
                 # By far the most frequent case: exactly one frame.
                 return [(kind, data[HEADER:])]
         frames: list[tuple[int, bytes]] = []
         position = 0
         while size - position >= HEADER:
-            length, kind = _header.unpack_from(data, position)
+            length, kind = _read_header(data, position)
             if kind != EVENTS and kind != MESSAGE:
                 raise BadFrame("garbage", f"a frame of no known kind ({kind})")
             if length > self.max_frame:

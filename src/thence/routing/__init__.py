@@ -1,1 +1,1 @@
-
+"""Whose key it is and whose turn: pure decisions."""

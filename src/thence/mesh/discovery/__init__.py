@@ -1,0 +1,1 @@
+"""Who is there: the contract, one machine, one process."""

@@ -1,0 +1,1 @@
+"""Bytes to a peer: the contract, sockets, one process."""

@@ -1,0 +1,127 @@
+"""The map that the game is played on: where the clues lie, and how far it is to them.
+
+Every process gets the same map, from the file that ``TREASURE_HUNT_WORLD`` names, or a small one of its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+__all__ = ["Clue", "Place", "World", "distance", "invent", "passes", "place_at", "read"]
+
+Place: TypeAlias = tuple[float, float]
+"""Latitude and longitude, in degrees."""
+
+EARTH_RADIUS = 6_371_000.0
+"""Metres."""
+
+
+class Clue(msgspec.Struct, frozen=True):
+    """A clue lies at one place and belongs to one hunt."""
+
+    hunt: str
+    number: int
+    latitude: float
+    longitude: float
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return self.latitude, self.longitude
+
+
+class World(msgspec.Struct, frozen=True):
+    """The whole map, and who walks on it."""
+
+    clues: tuple[Clue, ...]
+    walks: tuple[tuple[Place, ...], ...]
+    """For each player, the places on the way, as latitude and longitude."""
+    reach: float = 10.0
+    """How near the way must come to a clue, in metres."""
+    moves_per_second: float = 10.0
+    """How often each player's phone tells where it is."""
+
+    def clues_of(self, hunt: str) -> frozenset[int]:
+        """The numbers of a hunt's clues."""
+        return frozenset(clue.number for clue in self.clues if clue.hunt == hunt)
+
+
+def distance(place: Place, other: Place) -> float:
+    """Metres between two places on the globe (haversine formula)."""
+    latitude, other_latitude = math.radians(place[0]), math.radians(other[0])
+    half_north = (other_latitude - latitude) / 2
+    half_east = math.radians(other[1] - place[1]) / 2
+    square = (
+        math.sin(half_north) ** 2
+        + math.cos(latitude) * math.cos(other_latitude) * math.sin(half_east) ** 2
+    )
+    return 2 * EARTH_RADIUS * math.asin(math.sqrt(square))
+
+
+def passes(before: Place, after: Place, place: Place, reach: float) -> bool:
+    """Whether the straight way from one place to the next comes within ``reach`` metres of ``place``.
+
+    The globe is taken as flat, which is right for the few hundred metres between two positions.
+    """
+    narrow = math.cos(math.radians(place[0]))
+    metres = math.radians(1) * EARTH_RADIUS
+    ax, ay = (before[1] - place[1]) * narrow * metres, (before[0] - place[0]) * metres
+    dx, dy = (after[1] - before[1]) * narrow * metres, (after[0] - before[0]) * metres
+    length = dx * dx + dy * dy
+    share = 0.0 if length == 0 else min(1.0, max(0.0, -(ax * dx + ay * dy) / length))
+    return math.hypot(ax + share * dx, ay + share * dy) <= reach
+
+
+def invent(players: int, seconds: float, *, hunts: int = 8, clues: int = 6, seed: int = 7) -> World:
+    """A park with hunts in it, and players who wander from clue to clue."""
+    chance = random.Random(seed)
+    centre = (46.0511, 14.5051)
+
+    def somewhere() -> Place:
+        return (
+            round(centre[0] + chance.uniform(-0.01, 0.01), 6),
+            round(centre[1] + chance.uniform(-0.014, 0.014), 6),
+        )
+
+    places = tuple(
+        Clue(f"hunt-{hunt}", number, *somewhere()) for hunt in range(hunts) for number in range(clues)
+    )
+    moves_per_second = 10.0
+    # As many steps on each leg of the way, so that everybody sets foot on every clue.
+    steps = clues * max(1, round(seconds * moves_per_second / clues)) + 1
+    walks: list[tuple[Place, ...]] = []
+    for player in range(players):
+        wanted = [clue for clue in places if clue.hunt == f"hunt-{player % hunts}"]
+        chance.shuffle(wanted)
+        stations = [somewhere(), *((clue.latitude, clue.longitude) for clue in wanted)]
+        walks.append(_walk(stations, steps))
+    return World(places, tuple(walks), moves_per_second=moves_per_second)
+
+
+def _walk(stations: list[Place], steps: int) -> tuple[Place, ...]:
+    """``steps`` places along the straight lines between stations, evenly spread."""
+    return tuple(place_at(stations, step / (steps - 1)) for step in range(steps))
+
+
+def place_at(way: Sequence[Place], share: float) -> Place:
+    """The place after that share of a way, between two of its points where it falls there."""
+    position = share * (len(way) - 1)
+    leg = min(int(position), len(way) - 2)
+    part = position - leg
+    (north, east), (to_north, to_east) = way[leg], way[leg + 1]
+    return round(north + (to_north - north) * part, 6), round(east + (to_east - east) * part, 6)
+
+
+def read() -> World:
+    """The map that this process was given."""
+    path = os.environ.get("TREASURE_HUNT_WORLD")
+    if path is None:
+        return invent(players=20, seconds=30)
+    return msgspec.json.decode(Path(path).read_bytes(), type=World)

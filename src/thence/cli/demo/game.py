@@ -1,0 +1,160 @@
+"""The demo's processes: started, listened to, and ended, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from thence.app.report import NodeReport
+from thence.cli.demo.facts import decode
+from thence.cli.demo.figures import Cascades
+from thence.cli.demo.places import examples
+from thence.cli.exits import CommandError, Exit
+
+__all__ = ["SERVICES", "Game"]
+
+SERVICES = (
+    "notifications", "notifications", "badges", "ranks", "scores", "scores", "treasures", "hunts",
+    "clues", "clues", "clues",
+)  # fmt: skip
+"""In the order of starting; who emits into the others comes after them, the players last."""
+START_WITHIN = 20.0
+QUIET_WITHIN = 15.0
+END_WITHIN = 6.0
+
+
+class Player(msgspec.Struct):
+    """One process."""
+
+    service: str
+    process: asyncio.subprocess.Process
+    report: NodeReport | None = None
+
+
+class Game:
+    """All processes of one game, on a mesh of their own. An async context manager."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+        self._folder = tempfile.TemporaryDirectory(prefix="thence-demo-")
+        self._members: list[Player] = []
+        self._readers: list[asyncio.Task[None]] = []
+        self._ending = False
+        self.cascades = Cascades()
+        self.began = 0.0
+
+    @property
+    def reports(self) -> list[NodeReport]:
+        """The last report of each process."""
+        return [member.report for member in self._members if member.report is not None]
+
+    @property
+    def processes(self) -> int:
+        """Service processes running."""
+        return len(self._members)
+
+    @property
+    def moves(self) -> int:
+        """How many moves will have been made at the end."""
+        return sum(len(walk) for walk in self._world.walks)
+
+    async def start(self) -> None:
+        """Start every service, and the players when all others are ready."""
+        folder = Path(self._folder.name)
+        (folder / "world.json").write_bytes(msgspec.json.encode(self._world))
+        environment = {
+            **os.environ,
+            "THENCE_MESH": f"local:{folder / 'mesh'}",
+            "TREASURE_HUNT_WORLD": str(folder / "world.json"),
+            "PYTHONPATH": os.pathsep.join([str(examples()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        }
+        for name in ("THENCE_NAME", "THENCE_LISTEN"):
+            environment.pop(name, None)
+        await asyncio.gather(*(self._spawn(service, environment) for service in SERVICES))
+        await self._until(lambda: all(self._is_ready(member) for member in self._members), START_WITHIN, "to start")
+        await self._spawn("players", environment)
+        self.began = time.monotonic()
+
+    async def play(self, seconds: float, show: Callable[[], None], every: float) -> None:
+        """Let the players walk to the end, and every consequence end too."""
+        deadline = time.monotonic() + seconds + QUIET_WITHIN
+        quiet = 0
+        while quiet < 3:
+            await asyncio.sleep(every)
+            self._check()
+            show()
+            walked = sum(e.emitted for r in self.reports for e in r.emitted if e.event == "player_moved")
+            busy = any(route.outstanding for r in self.reports for route in r.routes)
+            quiet = 0 if busy or walked < self.moves else quiet + 1
+            if time.monotonic() > deadline:
+                raise CommandError(
+                    f"the game did not come to rest within {QUIET_WITHIN:g} s after its end: use fewer --players"
+                )
+
+    async def __aenter__(self) -> Game:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._ending = True
+        for member in self._members:
+            if member.process.returncode is None:
+                member.process.send_signal(signal.SIGTERM)
+        ends = [asyncio.ensure_future(member.process.wait()) for member in self._members]
+        if ends:
+            _ended, late = await asyncio.wait(ends, timeout=END_WITHIN)
+            for member in self._members:
+                if member.process.returncode is None:
+                    member.process.kill()
+            if late:
+                await asyncio.wait(late)
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        self._folder.cleanup()
+
+    async def _spawn(self, service: str, environment: dict[str, str]) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "thence.cli.demo.worker", f"treasure_hunt.{service}:{service}",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env=environment, start_new_session=True, limit=64 * 1024 * 1024,
+        )  # fmt: skip
+        member = Player(service, process)
+        self._members.append(member)
+        self._readers.append(asyncio.create_task(self._listen(member)))
+
+    async def _listen(self, member: Player) -> None:
+        assert member.process.stdout is not None
+        async for line in member.process.stdout:
+            bulletin = decode(line)
+            member.report = bulletin.report
+            self.cascades.add(bulletin)
+
+    def _is_ready(self, member: Player) -> bool:
+        self._check()
+        report = member.report
+        return report is not None and report.ready and len(report.peers) >= len(SERVICES) - 1
+
+    def _check(self) -> None:
+        for member in self._members:
+            code = member.process.returncode
+            if code is not None and not self._ending:
+                raise CommandError(
+                    f"the process of {member.service} ended with exit code {code}; what it said stands above",
+                    Exit.FAILED,
+                )
+
+    async def _until(self, condition: Callable[[], bool], within: float, what: str) -> None:
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                raise CommandError(f"the services took longer than {within:g} s {what}: is the machine busy?")
+            await asyncio.sleep(0.02)
