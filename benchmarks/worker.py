@@ -38,7 +38,7 @@ def main() -> None:
         place = msgspec.json.decode(arguments.place, type=Place)
         loop_factory = _loop_factory(arguments.loop)
         contestant = _load(arguments.contestant)(place)
-    except Exception as error:  # noqa: BLE001 - told to the harness
+    except Exception as error:
         _answer(answers, _failure(error))
         return
     with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -73,7 +73,7 @@ async def _serve(contestant: Any, answers: BinaryIO) -> None:
         request = msgspec.json.decode(line)
         try:
             result = await getattr(contestant, request["call"])(**request["arguments"])
-        except Exception as error:  # noqa: BLE001 - told to the harness
+        except Exception as error:
             _answer(answers, _failure(error))
         else:
             _answer(answers, {"result": result})

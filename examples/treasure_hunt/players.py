@@ -12,6 +12,7 @@ from treasure_hunt.events import HuntCompleted, PlayerMoved, TreasureClaimed
 
 __all__ = ["players"]
 
+
 @asynccontextmanager
 async def walking(node: Node) -> AsyncGenerator[None]:
     """All players walk while the service runs."""

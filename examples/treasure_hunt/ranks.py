@@ -26,7 +26,9 @@ async def rank(change: ScoreChanged, ctx: Context) -> list[RankChanged]:
     before = places(points)
     points[change.player] = change.points
     after = places(points)
-    return [RankChanged(player=p, rank=place) for p, place in after.items() if before.get(p) != place][:3]
+    return [
+        RankChanged(player=p, rank=place) for p, place in after.items() if before.get(p) != place
+    ][:3]
 
 
 def places(points: dict[str, int]) -> dict[str, int]:

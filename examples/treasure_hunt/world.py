@@ -91,7 +91,9 @@ def invent(players: int, seconds: float, *, hunts: int = 8, clues: int = 6, seed
         )
 
     places = tuple(
-        Clue(f"hunt-{hunt}", number, *somewhere()) for hunt in range(hunts) for number in range(clues)
+        Clue(f"hunt-{hunt}", number, *somewhere())
+        for hunt in range(hunts)
+        for number in range(clues)
     )
     moves_per_second = 10.0
     # As many steps on each leg of the way, so that everybody sets foot on every clue.

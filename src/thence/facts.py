@@ -17,7 +17,9 @@ __all__ = ["Observer"]
 class Observer(Protocol):
     """Somebody who watches one node. A root event's ``lineage`` is None."""
 
-    def emitted(self, event_id: EventId, lineage: Lineage | None, event: str, size: int, targets: int) -> None:
+    def emitted(
+        self, event_id: EventId, lineage: Lineage | None, event: str, size: int, targets: int
+    ) -> None:
         """An event left for ``targets`` services; its payload has ``size`` bytes."""
         ...
 

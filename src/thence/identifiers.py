@@ -36,6 +36,8 @@ class EventId(NamedTuple):
         :raises ValueError: ``text`` is not 32 hexadecimal digits.
         """
         if len(text) != 32:
-            raise ValueError(f"an event id has 32 hexadecimal digits, this has {len(text)}: {text!r}")
+            raise ValueError(
+                f"an event id has 32 hexadecimal digits, this has {len(text)}: {text!r}"
+            )
         int(text, 16)
         return cls(text[:20], int(text[20:], 16))

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from benchmarks.contestants import contract
 from benchmarks.contestants.contract import Place, Receiver
 

@@ -5,12 +5,11 @@ from typing import Literal
 
 import msgspec
 import pytest
-from rich.console import Console
-
 from benchmarks.__main__ import exit_code
 from benchmarks.machine import Machine, describe_machine, library_versions
 from benchmarks.report import SCHEMA, Absence, Benchmark, Report, Target, figures_of
 from benchmarks.table import print_report
+from rich.console import Console
 
 MACHINE = Machine(system="Linux 6", processor="Some CPU", processors=2, memory_megabytes=1024)
 

@@ -1,7 +1,6 @@
 """Figures come from samples by definitions that can be checked by hand."""
 
 import pytest
-
 from benchmarks.statistics import percentile, ratios, summarise
 
 

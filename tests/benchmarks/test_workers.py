@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from benchmarks.contestants.contract import Place
 from benchmarks.launch import Options, Pair, launch, solo
 from benchmarks.processes import ContestantFailed, ContestantMissing, Crew, Worker

@@ -51,7 +51,9 @@ def run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     problems: list[dict[str, Any]] = []
 
     async def watched() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, problem: problems.append(problem))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, problem: problems.append(problem)
+        )
         async with asyncio.timeout(PATIENCE):
             await main()
         # What nobody has retrieved or awaited shows when it is collected.
@@ -96,7 +98,15 @@ class Failures:
     def handled(self, event_id: Any, lineage: Any, event: str, service: str, handler: str) -> None:
         self.handled_numbers.append(event_id.sequence)
 
-    def failed(self, event_id: Any, lineage: Any, event: str, service: str, handler: str, error: BaseException) -> None:
+    def failed(
+        self,
+        event_id: Any,
+        lineage: Any,
+        event: str,
+        service: str,
+        handler: str,
+        error: BaseException,
+    ) -> None:
         self.errors.append(error)
 
     def shed(self, *_: Any) -> None:
@@ -121,7 +131,9 @@ class Rig:
         self.loop = asyncio.get_running_loop()
         self.cork = Cork(self.loop)
         self.results: list[Any] = []
-        self.dispatcher = Dispatcher(self.cork, self._emit, lambda handler, arrival: None, lambda a, o: None)
+        self.dispatcher = Dispatcher(
+            self.cork, self._emit, lambda handler, arrival: None, lambda a, o: None
+        )
         self.observer = Failures()
         self.dispatcher.observer = self.observer  # type: ignore[assignment]
         self.service = HostedService("service", concurrency)
@@ -133,7 +145,9 @@ class Rig:
             spec = Handler.of(function, (event,), None, checked)
             self.service.handlers.append(HostedHandler(spec, self.service, self.dispatcher.expired))
         # Broadcast, so that no locks on keys are needed.
-        self.subscription = Subscription(spec_of(event), 0, self.service, self.service.handlers, True)
+        self.subscription = Subscription(
+            spec_of(event), 0, self.service, self.service.handlers, True
+        )
         self.service.subscriptions.append(self.subscription)
         self.sent = 0
 

@@ -18,8 +18,8 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-
 from tests.handling.rig import LOOPS, Ping, Rig, Step, eventually, run
+
 from thence.delivery.hosted import PROBE_AFTER
 
 pytestmark = pytest.mark.carriers
@@ -48,7 +48,9 @@ def this_task() -> asyncio.Task[Any]:
 # -- the current task
 
 
-def test_the_current_task_is_the_same_before_and_after_every_suspension(loop: str, entry: str) -> None:
+def test_the_current_task_is_the_same_before_and_after_every_suspension(
+    loop: str, entry: str
+) -> None:
     seen: list[set[asyncio.Task[Any]]] = []
 
     async def handler(ping: Ping) -> None:
@@ -70,7 +72,9 @@ def test_the_current_task_is_the_same_before_and_after_every_suspension(loop: st
     assert len(set.union(*seen)) == 3
 
 
-def test_a_task_in_which_a_handler_has_suspended_is_never_seen_by_another_run(loop: str, entry: str) -> None:
+def test_a_task_in_which_a_handler_has_suspended_is_never_seen_by_another_run(
+    loop: str, entry: str
+) -> None:
     ended: list[asyncio.Task[Any]] = []
     running: set[asyncio.Task[Any]] = set()
 
@@ -95,7 +99,9 @@ def test_a_task_in_which_a_handler_has_suspended_is_never_seen_by_another_run(lo
     assert len(ended) == 35
 
 
-def test_the_task_of_a_suspended_handler_is_found_among_all_tasks_and_its_end_ends_it(loop: str, entry: str) -> None:
+def test_the_task_of_a_suspended_handler_is_found_among_all_tasks_and_its_end_ends_it(
+    loop: str, entry: str
+) -> None:
     async def main() -> None:
         released = asyncio.Event()
         tasks: list[asyncio.Task[Any]] = []
@@ -378,7 +384,9 @@ def test_anyio_cancel_scopes_end_their_own_block(loop: str, entry: str) -> None:
     assert seen == [(True, False, 0)] * 3
 
 
-def test_an_anyio_scope_cancelled_before_the_first_suspension_is_noticed_there(loop: str, entry: str) -> None:
+def test_an_anyio_scope_cancelled_before_the_first_suspension_is_noticed_there(
+    loop: str, entry: str
+) -> None:
     seen: list[tuple[bool, bool, int]] = []
 
     async def main() -> None:
@@ -397,7 +405,9 @@ def test_an_anyio_scope_cancelled_before_the_first_suspension_is_noticed_there(l
     assert seen == [(True, True, 0)] * 2
 
 
-def test_an_anyio_scope_cancelled_without_any_suspension_harms_nobody(loop: str, entry: str) -> None:
+def test_an_anyio_scope_cancelled_without_any_suspension_harms_nobody(
+    loop: str, entry: str
+) -> None:
     async def handler(ping: Ping) -> None:
         with anyio.CancelScope() as scope:
             scope.cancel()
@@ -484,7 +494,9 @@ def test_anyio_runs_functions_in_threads_as_the_first_suspension(loop: str, entr
 
 
 @pytest.mark.parametrize("pause", [None, 0, 0.001])
-def test_what_a_handler_sets_is_seen_by_itself_only(loop: str, entry: str, pause: float | None) -> None:
+def test_what_a_handler_sets_is_seen_by_itself_only(
+    loop: str, entry: str, pause: float | None
+) -> None:
     seen: list[tuple[object, object]] = []
 
     async def handler(ping: Ping) -> None:
@@ -561,7 +573,9 @@ def test_handlers_see_the_context_that_their_node_was_made_in(loop: str, entry: 
     assert seen == ["node's"] * 8
 
 
-def test_tasks_of_a_handler_get_its_context_and_change_only_their_own(loop: str, entry: str) -> None:
+def test_tasks_of_a_handler_get_its_context_and_change_only_their_own(
+    loop: str, entry: str
+) -> None:
     seen: list[tuple[object, object]] = []
 
     async def child() -> object:
@@ -720,7 +734,7 @@ async def _done_future() -> object:
 
 async def _finished_while_waited_for() -> object:
     awaited = asyncio.get_running_loop().create_future()
-    asyncio.get_running_loop().call_soon(awaited.set_result, "result")
+    asyncio.get_running_loop().call_soon(lambda: awaited.done() or awaited.set_result("result"))
     this_task().cancel()
     try:
         await awaited
@@ -890,12 +904,16 @@ def test_a_handler_that_cancels_itself_fares_as_any_task_would(
             outcome: object = next((r for r in rig.results if r != (0, "nothing")), "cancelled")
             assert outcome == expected
             assert rig.results.count((0, "nothing")) == 3
-            assert [type(error) for error in rig.errors] == [asyncio.CancelledError] * (expected == "cancelled")
+            assert [type(error) for error in rig.errors] == [asyncio.CancelledError] * (
+                expected == "cancelled"
+            )
 
     run(loop, main)
 
 
-def test_a_handler_that_cancels_itself_and_never_suspends_has_succeeded(loop: str, entry: str) -> None:
+def test_a_handler_that_cancels_itself_and_never_suspends_has_succeeded(
+    loop: str, entry: str
+) -> None:
     async def handler(ping: Ping) -> int:
         assert this_task().cancelling() == 0
         if ping.number % 2:
@@ -1012,7 +1030,9 @@ def test_a_handler_cancelled_from_outside_can_go_on(loop: str, entry: str, ticks
     run(loop, main)
 
 
-def test_whoever_cancels_every_task_of_the_loop_stops_no_later_handler(loop: str, entry: str) -> None:
+def test_whoever_cancels_every_task_of_the_loop_stops_no_later_handler(
+    loop: str, entry: str
+) -> None:
     """Idle carriers are tasks too; so are those that have not taken their first step."""
 
     async def handler(ping: Ping) -> str:
@@ -1233,7 +1253,11 @@ def test_executors_and_gather_work_as_the_first_suspension(loop: str, entry: str
     async def handler(ping: Ping) -> tuple[int, list[int], int]:
         in_thread = await asyncio.to_thread(lambda: ping.number)
         gathered = await asyncio.gather(part(1), part(2))
-        first = await anext(aiter(asyncio.as_completed([part(3)]))) if sys.version_info >= (3, 13) else 3
+        first = (
+            await anext(aiter(asyncio.as_completed([part(3)])))
+            if sys.version_info >= (3, 13)
+            else 3
+        )
         return in_thread, gathered, first if isinstance(first, int) else await first
 
     async def main() -> None:
@@ -1266,7 +1290,11 @@ class Odd(BaseException):
     ],
 )
 def test_whatever_a_handler_raises_is_counted_and_harms_nobody_else(
-    loop: str, entry: str, pause: float | None, raised: type[BaseException], told: type[BaseException]
+    loop: str,
+    entry: str,
+    pause: float | None,
+    raised: type[BaseException],
+    told: type[BaseException],
 ) -> None:
     async def handler(ping: Ping) -> int:
         if pause is not None:
@@ -1366,7 +1394,9 @@ def test_an_async_generator_left_early_inside_a_handler_is_finalised(loop: str, 
     run(loop, main)
 
 
-def test_asynchronous_comprehensions_and_context_managers_span_suspensions(loop: str, entry: str) -> None:
+def test_asynchronous_comprehensions_and_context_managers_span_suspensions(
+    loop: str, entry: str
+) -> None:
     from contextlib import asynccontextmanager
 
     @asynccontextmanager
@@ -1411,7 +1441,8 @@ def test_a_batch_may_suspend_far_more_often_than_there_are_carriers(loop: str, e
                 await released.wait()
             return ping.number
 
-        async with Rig(handler, entry=entry, concurrency=1000) as rig:
+        async with Rig(handler, entry=entry) as rig:
+            rig.handler.concurrency = 1000
             rig.feed(*(Ping(number) for number in range(300)))
             await eventually(lambda: len(together) == 300)
             released.set()

@@ -5,7 +5,10 @@ from hypothesis import strategies as st
 
 from thence.routing.lanes import Lanes
 
-steps = st.lists(st.one_of(st.tuples(st.just("enter"), st.sampled_from("abc")), st.just(("leave", ""))), max_size=200)
+steps = st.lists(
+    st.one_of(st.tuples(st.just("enter"), st.sampled_from("abc")), st.just(("leave", ""))),
+    max_size=200,
+)
 
 
 @given(steps, st.randoms(use_true_random=False))
@@ -39,7 +42,9 @@ def test_one_item_a_key_goes_at_a_time_in_the_order_of_arrival_and_none_is_forgo
         end_one()
     assert sorted(went) == sorted(entered)
     for key in "abc":
-        assert [item for item in went if item[0] == key] == [item for item in entered if item[0] == key]
+        assert [item for item in went if item[0] == key] == [
+            item for item in entered if item[0] == key
+        ]
     assert len(lanes) == 0
 
 

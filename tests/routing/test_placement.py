@@ -25,9 +25,13 @@ class Parcel:
 class World:
     """One emitter, and replicas that each take from their stream in order whenever they please."""
 
-    streams: dict[str, deque[Parcel | Hold[Parcel]]] = field(default_factory=lambda: defaultdict(deque))
+    streams: dict[str, deque[Parcel | Hold[Parcel]]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
     handled: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     lost: list[Parcel] = field(default_factory=list)
+    given_back: set[tuple[str, int]] = field(default_factory=set)
+    """What follows an event that was given back goes back too, up to the fence."""
     emitted: int = 0
 
     def __post_init__(self) -> None:
@@ -60,10 +64,14 @@ class World:
             return
         one = self.streams[node].popleft()
         if isinstance(one, Hold):
+            self.given_back = {mark for mark in self.given_back if mark[0] != node}
             self.release(one)
+        elif (node, one.block) in self.given_back:
+            self.placement.give_back(one, node, self.placement.owner_of(one.block) or "")
         elif self.placement.owner_of(one.block) in {node, None}:
             self.handled[one.key].append(one.number)
         else:
+            self.given_back.add((node, one.block))
             self.placement.give_back(one, node, self.placement.owner_of(one.block) or "")
 
     def release(self, hold: Hold[Parcel]) -> None:

@@ -61,11 +61,23 @@ def test_two_services_do_not_put_all_their_keys_on_the_same_replica():
 
 
 def test_a_key_has_the_same_block_in_every_process():
-    keys = ["ana", 17, -1, True, b"\x00", UUID(int=5), Colour.RED, None, datetime(2026, 1, 1, tzinfo=UTC)]
+    keys = [
+        "ana",
+        17,
+        -1,
+        True,
+        b"\x00",
+        UUID(int=5),
+        Colour.RED,
+        None,
+        datetime(2026, 1, 1, tzinfo=UTC),
+    ]
     program = (
         "from datetime import *; from uuid import UUID; from thence.routing.replicas import block_of\n"
         "keys = ['ana', 17, -1, True, b'\\x00', UUID(int=5), 'red', None, datetime(2026, 1, 1, tzinfo=UTC)]\n"
         "print([block_of(key) for key in keys])"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert said.stdout.strip() == str([block_of(key) for key in keys])

@@ -21,7 +21,9 @@ class RunningLifespan:
     def __init__(self, lifespan: Lifespan, node: Any, name: str) -> None:
         self._entered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._leave = asyncio.Event()
-        self._task = asyncio.create_task(self._live(lifespan, node), name=f"thence lifespan of {name}")
+        self._task = asyncio.create_task(
+            self._live(lifespan, node), name=f"thence lifespan of {name}"
+        )
 
     async def enter(self) -> Any:
         """The state it yields. Raises what it raises instead."""

@@ -61,7 +61,9 @@ class Node:
                 raise ConfigurationError(f"Node({service!r}): pass Service objects")
         names = [service.name for service in services]
         if len(set(names)) < len(names):
-            raise ConfigurationError(f"two services of one node share a name ({', '.join(sorted(names))}): rename one")
+            raise ConfigurationError(
+                f"two services of one node share a name ({', '.join(sorted(names))}): rename one"
+            )
         self._services = services
         self._settings = Settings.read().override(mesh=mesh, name=name, listen=listen)
         self.name = self._settings.name or f"{'+'.join(names) or 'emitter'}-{os.getpid()}"
@@ -98,7 +100,9 @@ class Node:
         runtime = Runtime(identifier, self.name, self._services, discovery, wire_for, answers)
         self._runtime = runtime
         runtime.observe(self._observer)
-        await runtime.join(self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN)
+        await runtime.join(
+            self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN
+        )
         self._check_starting()
         for service in self._services:
             if service.lifespan is not None:
@@ -164,7 +168,11 @@ class Node:
             raise NodeClosed(
                 f"node {self.name!r} belongs to the process this one was forked from: start a Node of its own here"
             )
-        remedy = "make a new Node" if "clos" in self._state else "use 'async with Node(...)' or await node.start()"
+        remedy = (
+            "make a new Node"
+            if "clos" in self._state
+            else "use 'async with Node(...)' or await node.start()"
+        )
         raise NodeClosed(f"node {self.name!r} is {self._state}: {remedy}")
 
     def observe(self, observer: Observer | None) -> None:
@@ -224,4 +232,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-

@@ -109,7 +109,9 @@ def report_on(runtime: Runtime) -> NodeReport:
         services=tuple(runtime.services),
         peers=tuple(sorted(table.links)),
         handlers=handlers,
-        emitted=tuple(EmittedReport(r.spec.name, r.emitted, r.unheard) for r in table.routes.values()),
+        emitted=tuple(
+            EmittedReport(r.spec.name, r.emitted, r.unheard) for r in table.routes.values()
+        ),
         routes=routes,
         lost=tuple((*key, count) for key, count in sorted(lost.items())),
         closures=dict(runtime.peers.closures),

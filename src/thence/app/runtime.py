@@ -114,7 +114,7 @@ class Runtime:
             raise
         self._decode: Callable[[bytes], list[Arrival]] | None = None
         if self._subscriptions:
-            kinds: Any = Union[tuple(s.arrival for s in self._subscriptions.values())]
+            kinds: Any = Union[tuple(s.arrival for s in self._subscriptions.values())]  # noqa: UP007
             self._decode = msgspec.msgpack.Decoder[list[Arrival]](list[kinds]).decode
 
     # -- coming and going
@@ -122,7 +122,9 @@ class Runtime:
     async def join(self, address: str, *, within: float) -> None:
         """Listen, become visible, and meet the peers that are there."""
         self.address = await self.peers.listen(address)
-        descriptor = Descriptor(self.node, self.name, self.address, tuple(self.services), os.getpid())
+        descriptor = Descriptor(
+            self.node, self.name, self.address, tuple(self.services), os.getpid()
+        )
         await self.peers.join(descriptor, within=within)
 
     def open_doors(self) -> None:
@@ -134,12 +136,17 @@ class Runtime:
         for link in self.peers.links.values():
             link.say(Ready())
 
-    async def ask_everybody(self, question: str, *, timeout: float) -> tuple[list[bytes], list[str]]:
+    async def ask_everybody(
+        self, question: str, *, timeout: float
+    ) -> tuple[list[bytes], list[str]]:
         """What all peers answer, and the names of those that are alive and did not answer in time."""
         links = list(self.peers.links.values())
-        unlinked = [peer.name for peer in self.discovery.peers() if peer.node not in self.peers.links]
+        unlinked = [
+            peer.name for peer in self.discovery.peers() if peer.node not in self.peers.links
+        ]
         replies = await asyncio.gather(
-            *(self.peers.ask(link, question, timeout=timeout) for link in links), return_exceptions=True
+            *(self.peers.ask(link, question, timeout=timeout) for link in links),
+            return_exceptions=True,
         )
         answers: list[bytes] = []
         for link, reply in zip(links, replies, strict=True):
@@ -174,7 +181,9 @@ class Runtime:
         """Cancel the runs that are still in flight, and give them a moment to end."""
         tasks = self.dispatcher.cancel()
         if tasks:
-            logger.warning("%s: %d handler runs cancelled at the end of the drain", self.name, len(tasks))
+            logger.warning(
+                "%s: %d handler runs cancelled at the end of the drain", self.name, len(tasks)
+            )
             await asyncio.wait(tasks, timeout=0.5)
 
     async def close(self) -> None:
@@ -261,7 +270,11 @@ class Runtime:
         if source is self._local:
             self._local.outlets[subscription.number].acknowledged(1)
             self.table.returned_locally(
-                subscription.event.name, subscription.service.name, owner, arrival, lineage_of(arrival)
+                subscription.event.name,
+                subscription.service.name,
+                owner,
+                arrival,
+                lineage_of(arrival),
             )
             return
         arrival.lineage = arrival.source = None
@@ -313,7 +326,14 @@ class Runtime:
         # Whoever comes while this node drains need not begin to send anything.
         ready = self.ready and not self._leaving
         return Hello(
-            PROTOCOL, self.node, self.name, self.address, tuple(self.services), subscribed, ready, os.getpid()
+            PROTOCOL,
+            self.node,
+            self.name,
+            self.address,
+            tuple(self.services),
+            subscribed,
+            ready,
+            os.getpid(),
         )
 
     def joined(self, link: Link) -> None:
@@ -327,6 +347,9 @@ class Runtime:
         """A connection ended."""
         self.table.drop_link(link, dead)
         self._farewells.discard(link)
+        for service in self.services.values():
+            if service.ownership is not None:
+                service.ownership.fenced(link)
         assert link.peer is not None
         self._replicas_changed(link.peer.services)
 
@@ -363,7 +386,9 @@ class Runtime:
             except (msgspec.DecodeError, RecursionError) as error:
                 bad += 1
                 if bad == 1:
-                    logger.error("%s: an event from %r can't be decoded: %s", self.name, link, error)
+                    logger.error(
+                        "%s: an event from %r can't be decoded: %s", self.name, link, error
+                    )
                 self._return_room(link, envelope)
         self.invalid[link.label] += bad
         link.say(Invalid(bad))
@@ -384,7 +409,9 @@ class Runtime:
         for number, count in zip(counts[::2], counts[1::2], strict=True):
             outlet = link.outlets.get(number)
             if outlet is None or not 0 < count <= outlet.outstanding:
-                raise BadFrame("garbage", f"{count} acknowledgements of events that were never sent")
+                raise BadFrame(
+                    "garbage", f"{count} acknowledgements of events that were never sent"
+                )
             outlet.acknowledged(count)
 
     def told(self, link: Link, message: Message) -> None:
@@ -399,7 +426,9 @@ class Runtime:
                 if hosted is None:
                     link.say(Fenced(number))
                 else:
-                    self.dispatcher.fence(hosted, link, lambda: link.say_after_debts(Fenced(number)))
+                    self.dispatcher.fence(
+                        hosted, link, lambda: link.say_after_debts(Fenced(number))
+                    )
             case Fenced():
                 self.table.moves.fenced(message)
             case Moved(service):
@@ -418,7 +447,12 @@ class Runtime:
                 self._farewells.discard(link)
             case Incompatible(service, event, reason):
                 logger.error(
-                    "%s: %r does not send event %r to service %r: %s", self.name, link, event, service, reason
+                    "%s: %r does not send event %r to service %r: %s",
+                    self.name,
+                    link,
+                    event,
+                    service,
+                    reason,
                 )
             case Invalid(count):
                 logger.error("%s: %r could not decode %d events from here", self.name, link, count)
@@ -445,4 +479,3 @@ class Runtime:
                 hosted = self.services.get(name)
                 if hosted is not None:
                     self._update_ownership(hosted)
-

@@ -141,7 +141,9 @@ class Handlers:
         for event in events:
             spec_of(event)
         if not events:
-            raise ConfigurationError("on() needs at least one event type, for example @service.on(ClueFound)")
+            raise ConfigurationError(
+                "on() needs at least one event type, for example @service.on(ClueFound)"
+            )
         policy = HandlerPolicy.checked(
             queue=queue, concurrency=concurrency, timeout=timeout, broadcast=broadcast, emits=emits
         )
@@ -170,7 +172,9 @@ class Service(Handlers):
         handlers' own bounds hold.
     """
 
-    def __init__(self, name: str, *, lifespan: Lifespan | None = None, concurrency: int | None = None) -> None:
+    def __init__(
+        self, name: str, *, lifespan: Lifespan | None = None, concurrency: int | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(name, str) or not _SERVICE_NAME.fullmatch(name):
             raise ConfigurationError(
@@ -178,7 +182,9 @@ class Service(Handlers):
                 "with a letter or digit"
             )
         if concurrency is not None and (not isinstance(concurrency, int) or concurrency < 1):
-            raise ConfigurationError(f"concurrency={concurrency!r}: give a whole number of at least 1, or leave it out")
+            raise ConfigurationError(
+                f"concurrency={concurrency!r}: give a whole number of at least 1, or leave it out"
+            )
         self.name = name
         self.lifespan = lifespan
         self.concurrency = concurrency

@@ -28,7 +28,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """``tcp://host:port`` to listen there; by default a Unix socket."""
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
+    def read(
+        cls, environment: Mapping[str, str] | None = None, directory: Path | None = None
+    ) -> Settings:
         """The settings that hold here when nobody passes an argument.
 
         :raises ConfigurationError: the file can't be read or sets what does not exist.
@@ -47,7 +49,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""
-        return msgspec.structs.replace(self, **{k: v for k, v in arguments.items() if v is not None})
+        return msgspec.structs.replace(
+            self, **{k: v for k, v in arguments.items() if v is not None}
+        )
 
 
 def _file_values(path: Path) -> Mapping[str, object]:
@@ -57,6 +61,10 @@ def _file_values(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: not valid TOML ({error}); correct it or remove it") from error
+        raise ConfigurationError(
+            f"{path}: not valid TOML ({error}); correct it or remove it"
+        ) from error
     except OSError as error:
-        raise ConfigurationError(f"{path}: can't be read ({error.strerror}); correct its permissions") from error
+        raise ConfigurationError(
+            f"{path}: can't be read ({error.strerror}); correct its permissions"
+        ) from error

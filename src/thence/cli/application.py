@@ -14,14 +14,15 @@ from thence.errors import ConfigurationError, ThenceError
 __all__ = ["run_command"]
 
 COMMANDS = {
-    "run": "thence.cli.run:run",
-    "emit": "thence.cli.emit:emit",
-    "map": "thence.cli.map:map_mesh",
-    "demo": "thence.cli.demo:demo",
+    "run": ("thence.cli.run:run", "Host services, restarting what crashes."),
+    "emit": ("thence.cli.emit:emit", "Emit an event, or many from JSON lines."),
+    "map": ("thence.cli.map:map_mesh", "Show who is there, and what flows between them."),
+    "demo": ("thence.cli.demo:demo", "Play a treasure hunt on a dozen processes."),
 }
+"""Where each command is, and what the list of commands says of it without importing it."""
 
 
-def _application() -> App:
+def _application(arguments: Sequence[str]) -> App:
     application = App(
         name="thence",
         help="Events go straight from the service where they happen to the services that handle them.",
@@ -30,8 +31,12 @@ def _application() -> App:
         exit_on_error=False,
         result_action="return_value",
     )
-    for name, place in COMMANDS.items():
-        application.command(place, name=name)
+    listing = "--help" in arguments[:1] or "-h" in arguments[:1]
+    for name, (place, summary) in COMMANDS.items():
+        if listing:
+            application.command(App(name=name, help=summary))
+        else:
+            application.command(place, name=name)
     return application
 
 
@@ -39,9 +44,9 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors are one line, unless ``--debug`` is given."""
     try:
         if not arguments:
-            _application()(["--help"])
+            _application(["--help"])(["--help"])
             return Exit.USAGE
-        result = _application()(list(arguments))
+        result = _application(arguments)(list(arguments))
         return int(result) if isinstance(result, int) else Exit.DONE
     except CycloptsError:
         return Exit.USAGE

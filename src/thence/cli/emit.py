@@ -25,7 +25,11 @@ SHOW_PROGRESS_EVERY = 0.5
 def emit(
     event: Annotated[str, Parameter(help="MODULE:EVENT, for example events:ClueFound.")],
     content: Annotated[
-        str, Parameter(allow_leading_hyphen=True, help="The event's fields as a JSON object; - reads JSON lines.")
+        str,
+        Parameter(
+            allow_leading_hyphen=True,
+            help="The event's fields as a JSON object; - reads JSON lines.",
+        ),
     ],
     /,
     *,
@@ -87,11 +91,21 @@ async def _emit_lines(spec: EventSpec[Any], mesh: str | None, as_json: bool) -> 
             emitted += 1
             unheard += not receipt.targets
             if as_json:
-                print(json.dumps({"schema": "thence.emit/1", "line": number, **_receipt_fields(spec, receipt)}))
+                print(
+                    json.dumps(
+                        {
+                            "schema": "thence.emit/1",
+                            "line": number,
+                            **_receipt_fields(spec, receipt),
+                        }
+                    )
+                )
             now = time.monotonic()
             if now - shown > SHOW_PROGRESS_EVERY:
                 shown = now
-                _show_progress(emitted, failed, now - began, end="\r" if sys.stderr.isatty() else "\n")
+                _show_progress(
+                    emitted, failed, now - began, end="\r" if sys.stderr.isatty() else "\n"
+                )
     _show_progress(emitted, failed, time.monotonic() - began, end="\n")
     if unheard:
         print(
@@ -105,7 +119,12 @@ async def _emit_lines(spec: EventSpec[Any], mesh: str | None, as_json: bool) -> 
 
 def _show_progress(emitted: int, failed: int, seconds: float, end: str) -> None:
     rate = emitted / seconds if seconds else 0.0
-    print(f"{emitted:,} emitted · {failed:,} refused · {rate:,.0f}/s", end=end, file=sys.stderr, flush=True)
+    print(
+        f"{emitted:,} emitted · {failed:,} refused · {rate:,.0f}/s",
+        end=end,
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _receipt_fields(spec: EventSpec[Any], receipt: Receipt) -> dict[str, Any]:
@@ -115,5 +134,3 @@ def _receipt_fields(spec: EventSpec[Any], receipt: Receipt) -> dict[str, Any]:
         "targets": list(receipt.targets),
         "refused": [{"service": one.service, "reason": one.reason} for one in receipt.refused],
     }
-
-

@@ -30,18 +30,26 @@ def load(specification: str, kind: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+        if error.name is not None and (
+            module_name == error.name or module_name.startswith(f"{error.name}.")
+        ):
             raise CommandError(
                 f"there is no module {error.name!r}: run this in the folder that holds it, or set PYTHONPATH",
                 Exit.NOT_FOUND,
             ) from error
-        raise CommandError(f"{module_name} can't be imported: {error}; install what it needs") from error
+        raise CommandError(
+            f"{module_name} can't be imported: {error}; install what it needs"
+        ) from error
     except Exception as error:
-        raise CommandError(f"{module_name} can't be imported: {type(error).__name__}: {error}") from error
+        raise CommandError(
+            f"{module_name} can't be imported: {type(error).__name__}: {error}"
+        ) from error
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
-            raise CommandError(f"{module_name} has no {name!r}: {_what_there_is(module, kind)}", Exit.NOT_FOUND)
+            raise CommandError(
+                f"{module_name} has no {name!r}: {_what_there_is(module, kind)}", Exit.NOT_FOUND
+            )
         found = getattr(found, part)
     return found
 
@@ -54,6 +62,11 @@ def _what_there_is(module: ModuleType, kind: str) -> str:
         name
         for name, value in vars(module).items()
         if (kind == "service" and isinstance(value, Service))
-        or (kind == "event" and isinstance(value, type) and issubclass(value, Event) and value is not Event)
+        or (
+            kind == "event"
+            and isinstance(value, type)
+            and issubclass(value, Event)
+            and value is not Event
+        )
     ]
     return f"its {kind}s are {', '.join(names)}" if names else f"it has no {kind} at all"

@@ -98,7 +98,12 @@ def _declared(reports: list[NodeReport]) -> set[tuple[str, str]]:
 
 
 def _listeners(reports: list[NodeReport], event: str) -> set[str]:
-    return {handler.service for report in reports for handler in report.handlers if event in handler.events}
+    return {
+        handler.service
+        for report in reports
+        for handler in report.handlers
+        if event in handler.events
+    }
 
 
 def _replicas(reports: list[NodeReport]) -> Counter[str]:
@@ -106,7 +111,11 @@ def _replicas(reports: list[NodeReport]) -> Counter[str]:
 
 
 def _lines(
-    before: list[NodeReport], after: list[NodeReport], silent: list[str], flows: list[Flow], seconds: float
+    before: list[NodeReport],
+    after: list[NodeReport],
+    silent: list[str],
+    flows: list[Flow],
+    seconds: float,
 ) -> list[str]:
     replicas = _replicas(after)
 
@@ -126,7 +135,9 @@ def _lines(
     width = max((len(flow.source) for flow in flows), default=0)
     for flow in flows:
         several = f" ({replicas[flow.target]} replicas)" if replicas[flow.target] > 1 else ""
-        lines.append(f"{flow.source:<{width}} ──{flow.event} {_rate(flow.rate)}──▶ {flow.target}{several}")
+        lines.append(
+            f"{flow.source:<{width}} ──{flow.event} {_rate(flow.rate)}──▶ {flow.target}{several}"
+        )
     quiet = sorted(replicas.keys() - {f.source for f in flows} - {f.target for f in flows})
     lines += [f"{service}: no events yet" for service in quiet]
     if not replicas:
@@ -137,7 +148,9 @@ def _lines(
             lost[f"{event} for {service}: {reason}"] += number
     lines += [f"lost {number:,} {what}" for what, number in sorted(lost.items())]
     if silent:
-        lines.append(f"{len(after)} of {len(after) + len(silent)} nodes answered; silent: {', '.join(silent)}")
+        lines.append(
+            f"{len(after)} of {len(after) + len(silent)} nodes answered; silent: {', '.join(silent)}"
+        )
     return lines
 
 

@@ -22,7 +22,10 @@ Mesh: TypeAlias = Annotated[
     ),
 ]
 Json: TypeAlias = Annotated[
-    bool, Parameter(name="--json", negative="", help="One JSON document on stdout, or a line each for streams.")
+    bool,
+    Parameter(
+        name="--json", negative="", help="One JSON document on stdout, or a line each for streams."
+    ),
 ]
 Debug: TypeAlias = Annotated[bool, Parameter(name="--debug", negative="", help="Show tracebacks.")]
 

@@ -18,9 +18,15 @@ __all__ = ["run"]
 
 def run(
     *services: Annotated[str, Parameter(help="MODULE:SERVICE, for example scores:scores.")],
-    replicas: Annotated[int, Parameter(help="How many processes, each hosting all of these services.")] = 1,
-    reload: Annotated[bool, Parameter(negative="", help="Restart when a Python file here changes.")] = False,
-    listen: Annotated[str | None, Parameter(help="tcp://host:port in place of a Unix socket; port 0 for any.")] = None,
+    replicas: Annotated[
+        int, Parameter(help="How many processes, each hosting all of these services.")
+    ] = 1,
+    reload: Annotated[
+        bool, Parameter(negative="", help="Restart when a Python file here changes.")
+    ] = False,
+    listen: Annotated[
+        str | None, Parameter(help="tcp://host:port in place of a Unix socket; port 0 for any.")
+    ] = None,
     mesh: Mesh = None,
     debug: Debug = False,
 ) -> int:
@@ -30,20 +36,35 @@ def run(
     share a process; ``--replicas 3`` starts three such processes, which share the work by key.
     """
     if not services:
-        raise CommandError("name at least one service: thence run MODULE:SERVICE, for example scores:scores", Exit.USAGE)
+        raise CommandError(
+            "name at least one service: thence run MODULE:SERVICE, for example scores:scores",
+            Exit.USAGE,
+        )
     if replicas < 1:
         raise CommandError(f"--replicas {replicas}: give a number of at least 1", Exit.USAGE)
     if listen is not None and replicas > 1 and not listen.endswith(":0"):
-        raise CommandError(f"--listen {listen} with {replicas} replicas: use port 0, they can't share one", Exit.USAGE)
+        raise CommandError(
+            f"--listen {listen} with {replicas} replicas: use port 0, they can't share one",
+            Exit.USAGE,
+        )
     for service in services:
         if not all(service.partition(":")):
-            raise CommandError(f"{service!r}: write MODULE:SERVICE, for example scores:scores", Exit.USAGE)
+            raise CommandError(
+                f"{service!r}: write MODULE:SERVICE, for example scores:scores", Exit.USAGE
+            )
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
-    command = [*python_module("thence.cli.worker"), "--mesh", mesh or "", "--listen", listen or "", *services]
+    command = [
+        *python_module("thence.cli.worker"),
+        "--mesh",
+        mesh or "",
+        "--listen",
+        listen or "",
+        *services,
+    ]
     return asyncio.run(_supervise(command, replicas, reload))
 
 

@@ -110,7 +110,9 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             now = dict(_stamps())
-            changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+            changed = sorted(
+                path for path in before.keys() | now.keys() if before.get(path) != now.get(path)
+            )
             if changed:
                 logger.info("%s changed: restarting", Path(changed[0]).name)
                 before = now
@@ -126,7 +128,9 @@ class Supervisor:
 
 def _stamps() -> Iterator[tuple[str, int]]:
     for folder, folders, files in os.walk(Path.cwd()):
-        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__", "node_modules"))]
+        folders[:] = [
+            name for name in folders if not name.startswith((".", "__pycache__", "node_modules"))
+        ]
         for name in files:
             if name.endswith(".py"):
                 path = os.path.join(folder, name)

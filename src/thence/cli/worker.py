@@ -47,7 +47,9 @@ def stop_on_signals(stop: asyncio.Event) -> None:
     signal.signal(signal.SIGINT, stopped)
 
 
-async def host(services: Sequence[Service], mesh: str | None, listen: str | None, parent: bool) -> None:
+async def host(
+    services: Sequence[Service], mesh: str | None, listen: str | None, parent: bool
+) -> None:
     """Host these services until told to stop."""
     stop = asyncio.Event()
     stop_on_signals(stop)
@@ -81,7 +83,9 @@ def services_of(specifications: Sequence[str]) -> list[Service]:
     for specification in specifications:
         service = load(specification, "service")
         if not isinstance(service, Service):
-            raise CommandError(f"{specification} is a {type(service).__name__}, not a Service", Exit.USAGE)
+            raise CommandError(
+                f"{specification} is a {type(service).__name__}, not a Service", Exit.USAGE
+            )
         services.append(service)
     return services
 
@@ -92,11 +96,15 @@ def main(arguments: Sequence[str]) -> int:
 
     options = dict(zip(arguments[0:4:2], arguments[1:4:2], strict=True))
     logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
     try:
         services = services_of(arguments[4:])
-        run_loop(host(services, options["--mesh"] or None, options["--listen"] or None, parent=True))
+        run_loop(
+            host(services, options["--mesh"] or None, options["--listen"] or None, parent=True)
+        )
     except (CommandError, ThenceError) as error:
         print(f"thence: {error}", file=sys.stderr)
         return error.code if isinstance(error, CommandError) else Exit.USAGE

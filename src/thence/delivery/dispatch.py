@@ -28,7 +28,9 @@ __all__ = ["RUNNING", "Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
 
-RUNNING: ContextVar[tuple[HostedHandler, Arrival] | None] = ContextVar("thence_running", default=None)
+RUNNING: ContextVar[tuple[HostedHandler, Arrival] | None] = ContextVar(
+    "thence_running", default=None
+)
 """The run that the current code belongs to, so that what it emits joins its cascade."""
 
 
@@ -196,14 +198,17 @@ class Dispatcher:
         if ownership is None or ownership.complete:
             return True
         block = block_of(key)
-        if ownership.may_handle(block):
-            return True
         subscription: Subscription = arrival.subscription
-        if ownership.waiting >= subscription.window:
+        if ownership.must_follow(arrival.source, block):
+            self._move(arrival, ownership.owner_of(block))
+        elif ownership.may_handle(block):
+            return True
+        elif ownership.waiting >= subscription.window:
             self._shed(subscription, arrival, "key is moving")
         elif ownership.park(block, arrival):
             service.unfinished[arrival] = len(subscription.handlers)
         else:
+            ownership.give_back(arrival.source, block)
             self._move(arrival, ownership.owner_of(block))
         return False
 
@@ -212,8 +217,9 @@ class Dispatcher:
         service: HostedService = arrival.subscription.service
         assert service.ownership is not None
         del service.unfinished[arrival]
-        key = getattr(arrival.body, arrival.subscription.key)
-        self._move(arrival, service.ownership.owner_of(block_of(key)))
+        block = block_of(getattr(arrival.body, arrival.subscription.key))
+        service.ownership.give_back(arrival.source, block)
+        self._move(arrival, service.ownership.owner_of(block))
         if service.fences:
             self._lower_fences(service, arrival)
 
@@ -230,13 +236,19 @@ class Dispatcher:
         following = None
         for handler in subscription.handlers:
             # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
-            free = not handler.line and handler.in_flight < handler.concurrency and handler.service.has_capacity
+            free = (
+                not handler.line
+                and handler.in_flight < handler.concurrency
+                and handler.service.has_capacity
+            )
             if free and not self._stopped:
                 self._begin(handler, arrival)
             elif len(handler.line) < handler.queue and not self._stopped:
                 handler.line.append(arrival)
             else:
-                following = self._shed_part(handler, arrival, "closing" if self._stopped else "queue full")
+                following = self._shed_part(
+                    handler, arrival, "closing" if self._stopped else "queue full"
+                )
         return following
 
     def _shed_part(self, handler: HostedHandler, arrival: Arrival, reason: str) -> Arrival | None:
@@ -298,7 +310,9 @@ class Dispatcher:
     def _give_task(self, handler: HostedHandler, arrival: Arrival) -> None:
         # In a context of its own: the present one may be that of another run, whose end let this one begin.
         task = self._loop.create_task(
-            self._run_alone(handler, arrival), name=f"thence {handler.name}", context=self._carriers.base.copy()
+            self._run_alone(handler, arrival),
+            name=f"thence {handler.name}",
+            context=self._carriers.base.copy(),
         )
         if not task.done():
             self._tasks[task] = (handler, arrival)
@@ -341,7 +355,9 @@ class Dispatcher:
                 self._timed_out.discard(task)
                 if isinstance(error, asyncio.CancelledError):
                     task.uncancel()
-                    error = TimeoutError(f"did not end within its timeout of {handler.spec.policy.timeout:g} s")
+                    error = TimeoutError(
+                        f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
+                    )
         if error is not None:
             self._note_failure(handler, arrival, error)
         elif self.observer is not None:
@@ -434,7 +450,9 @@ class Dispatcher:
         )
         if self.observer is not None:
             event = arrival.subscription.event.name
-            self.observer.failed(event_id, lineage, event, handler.service.name, handler.name, error)
+            self.observer.failed(
+                event_id, lineage, event, handler.service.name, handler.name, error
+            )
 
     def _shed(self, subscription: Subscription, arrival: Arrival, reason: str) -> None:
         """Nobody handles this arrival."""
@@ -462,7 +480,11 @@ class Dispatcher:
 
     def fence(self, service: HostedService, source: Source, ended: Callable[[], None]) -> None:
         """Call ``ended`` when all keyed arrivals from ``source`` so far have ended."""
-        before = {a for a in service.unfinished if a.source is source and a.subscription.key is not None}
+        if service.ownership is not None:
+            service.ownership.fenced(source)
+        before = {
+            a for a in service.unfinished if a.source is source and a.subscription.key is not None
+        }
         if before:
             service.fences.append((before, ended))
         else:

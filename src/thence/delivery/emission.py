@@ -105,7 +105,9 @@ class Emitter:
                             given_up[target] = "too many events wait for their key to move"
                 except TimeoutError:
                     # One replica that does not keep up takes nothing away from the others of a broadcast.
-                    given_up[outlet if target.broadcast else target] = f"no room within {EMIT_PATIENCE:g} s"
+                    given_up[outlet if target.broadcast else target] = (
+                        f"no room within {EMIT_PATIENCE:g} s"
+                    )
         except BaseException:
             for outlet in taken:
                 outlet.free(1)
@@ -125,9 +127,13 @@ class Emitter:
         lineage = lineage_below(arrival)
         if self._put(route, payload, body, lineage):
             return Receipt(self._node, self._sequence, route.services)
-        return _heeded(route, self._send(route, self._choose(route, body, {}), payload, body, lineage, {}))
+        return _heeded(
+            route, self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
+        )
 
-    def emit_consequences(self, handler: HostedHandler, arrival: Arrival, result: Any, context: Any) -> None:
+    def emit_consequences(
+        self, handler: HostedHandler, arrival: Arrival, result: Any, context: Any
+    ) -> None:
         """Emit what a successful run returned, and what it gave its context: all, or nothing.
 
         :raises UndeclaredEvent: one of the types is not declared.
@@ -136,7 +142,9 @@ class Emitter:
         """
         if result.__class__ in handler.declared and (context is None or not context.emitted):
             # By far the most frequent case: one event.
-            route = self._routes.get(result.__class__) or self._table.route(spec_of(result.__class__))
+            route = self._routes.get(result.__class__) or self._table.route(
+                spec_of(result.__class__)
+            )
             payload, body = route.seal(result)
             lineage = lineage_below(arrival)
             if not self._put(route, payload, body, lineage):
@@ -187,13 +195,17 @@ class Emitter:
             self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(outlets))
         return True
 
-    def _choose(self, route: Route, body: Event, given_up: dict[Target | Outlet, str]) -> list[tuple[Target, Outlet]]:
+    def _choose(
+        self, route: Route, body: Event, given_up: dict[Target | Outlet, str]
+    ) -> list[tuple[Target, Outlet]]:
         chosen: list[tuple[Target, Outlet]] = []
         for target in route.targets:
             if target in given_up:
                 continue
             if target.broadcast:
-                chosen.extend((target, outlet) for outlet in target.candidates if outlet not in given_up)
+                chosen.extend(
+                    (target, outlet) for outlet in target.candidates if outlet not in given_up
+                )
                 continue
             outlet = target.only or target.choose(body)
             if outlet is not None:
@@ -212,7 +224,8 @@ class Emitter:
         self._sequence = sequence = self._sequence + 1
         reached: list[str] = []
         reasons: dict[str, str] = {
-            (one.target if isinstance(one, Outlet) else one).service: reason for one, reason in given_up.items()
+            (one.target if isinstance(one, Outlet) else one).service: reason
+            for one, reason in given_up.items()
         }
         for target, outlet in chosen:
             if outlet.room > 0:
@@ -224,7 +237,9 @@ class Emitter:
                 reasons[target.service] = "no room"
         for target in route.targets:
             if target.service not in reached:
-                reasons.setdefault(target.service, route.refusals.get(target.service, "no replica can be reached"))
+                reasons.setdefault(
+                    target.service, route.refusals.get(target.service, "no replica can be reached")
+                )
         for service, reason in reasons.items():
             self.refused[route.spec.name, service, _label(reason, route)] += 1
         route.emitted += 1
@@ -243,7 +258,11 @@ def _heeded(route: Route, receipt: Receipt) -> Receipt:
     Only whoever awaits an emit is told so. The consequences of a handler leave all or none: there is nobody
     to tell when one of several finds no taker, and no reason to call the handler failed.
     """
-    if route.refusals and not receipt.targets and all(r.service in route.refusals for r in receipt.refused):
+    if (
+        route.refusals
+        and not receipt.targets
+        and all(r.service in route.refusals for r in receipt.refused)
+    ):
         raise SchemaMismatch("; ".join(route.refusals.values()))
     return receipt
 

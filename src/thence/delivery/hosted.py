@@ -43,7 +43,9 @@ class HostedHandler:
         "timeouts",
     )
 
-    def __init__(self, spec: Handler, service: HostedService, expired: Callable[[asyncio.Task[Any]], None]) -> None:
+    def __init__(
+        self, spec: Handler, service: HostedService, expired: Callable[[asyncio.Task[Any]], None]
+    ) -> None:
         self.spec = spec
         self.name = spec.name
         self.service = service

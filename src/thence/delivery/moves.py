@@ -19,7 +19,6 @@ from thence.mesh.link import Link
 from thence.mesh.messages import Fence, Fenced, Moved
 from thence.routing.placement import Hold, Placement
 
-
 __all__ = ["KeyMoves"]
 
 logger = logging.getLogger("thence.routing")
@@ -91,7 +90,9 @@ class KeyMoves:
             try:
                 number, sequence, payload, depth, *ancestry, _, _ = _decode_fields(envelope)
             except (DecodeError, RecursionError) as error:
-                raise BadFrame("garbage", f"an event given back that can't be decoded ({error})") from error
+                raise BadFrame(
+                    "garbage", f"an event given back that can't be decoded ({error})"
+                ) from error
             outlet = link.outlets.get(number)
             if outlet is None or not outlet.outstanding:
                 raise BadFrame("garbage", "an event given back that was never sent")
@@ -101,18 +102,24 @@ class KeyMoves:
             try:
                 body = self._decode(target.event, bytes(payload))
             except (DecodeError, RecursionError) as error:
-                raise BadFrame("garbage", f"an event given back that can't be decoded ({error})") from error
+                raise BadFrame(
+                    "garbage", f"an event given back that can't be decoded ({error})"
+                ) from error
             outlet.acknowledged(1)
             lineage = _lineage(link, depth, *ancestry) if depth else None
             block, _ = placement.hold_for(target.key_of(body))
             parcel = Parcel(target, block, sequence, bytes(payload), body, lineage)
             placement.give_back(parcel, link.node, message.owner)
 
-    def _await_owner(self, placement: Placement[Parcel], hold: Hold[Parcel], deadline: float) -> None:
+    def _await_owner(
+        self, placement: Placement[Parcel], hold: Hold[Parcel], deadline: float
+    ) -> None:
         """Go on when the new owner that was named is known here, or can't be known any more."""
         owner = hold.new_owner
         unknown = owner is not None and owner not in placement.nodes and not self._is_dead(owner)
-        unmoved = owner is not None and all(placement.owner_of(b) == hold.old_owner for b in hold.blocks)
+        unmoved = owner not in {None, hold.old_owner} and all(
+            placement.owner_of(block) == hold.old_owner for block in hold.blocks
+        )
         if (unknown or unmoved) and self._loop.time() < deadline:
             self._loop.call_later(LOOK_AGAIN, self._await_owner, placement, hold, deadline)
         else:
@@ -153,5 +160,3 @@ def _lineage(
     cause = link.own_name_of(cause_node), cause_sequence
     root = (link.own_name_of(root_node), root_sequence) if root_node >= 0 else cause
     return Lineage(depth, *cause, *root)
-
-

@@ -31,7 +31,17 @@ class Outlet:
     :meth:`free`. While anybody waits there is no room: what is freed goes to those who wait.
     """
 
-    __slots__ = ("_waiting", "_withheld", "closed", "congested", "ended", "node", "room", "target", "window")
+    __slots__ = (
+        "_waiting",
+        "_withheld",
+        "closed",
+        "congested",
+        "ended",
+        "node",
+        "room",
+        "target",
+        "window",
+    )
 
     def __init__(self, node: str, window: int) -> None:
         self.node = node
@@ -165,7 +175,12 @@ class LocalOutlet(Outlet):
     __slots__ = ("_arrival", "_enqueue", "number")
 
     def __init__(
-        self, node: str, number: int, window: int, arrival: type[Arrival], enqueue: Callable[[Any], None]
+        self,
+        node: str,
+        number: int,
+        window: int,
+        arrival: type[Arrival],
+        enqueue: Callable[[Any], None],
     ) -> None:
         super().__init__(node, window)
         self.number = number

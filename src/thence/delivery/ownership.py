@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
-from thence.events.envelope import Arrival
+from thence.events.envelope import Arrival, Source
 from thence.mesh.discovery.contract import BlockLocks
 from thence.routing.replicas import BLOCKS, owners
 
@@ -54,6 +54,8 @@ class Ownership:
         self._unfinished: Counter[int] = Counter()
         """In each block that is being lost, the arrivals that have not ended."""
         self._parked: dict[int, deque[Arrival]] = {}
+        self._given_back: set[tuple[Source, int]] = set()
+        """Emitters and blocks of which something was given back; what follows it must not overtake it."""
         self._look: asyncio.TimerHandle | None = None
         self._pause = FIRST_LOOK
 
@@ -87,6 +89,21 @@ class Ownership:
     def may_handle(self, block: int) -> bool:
         """Whether this replica holds the block, and it belongs to it."""
         return block in self._held and block in self._mine
+
+    def give_back(self, source: Source, block: int) -> None:
+        """An arrival goes back to ``source``: so does all that follows in its block, up to the fence."""
+        self._given_back.add((source, block))
+        self._note()
+
+    def must_follow(self, source: Source, block: int) -> bool:
+        """Whether an arrival has to go back because one before it did."""
+        return (source, block) in self._given_back
+
+    def fenced(self, source: Source) -> None:
+        """``source`` knows of everything that went back to it, or is gone."""
+        if self._given_back:
+            self._given_back = {mark for mark in self._given_back if mark[0] is not source}
+            self._note()
 
     def park(self, block: int, arrival: Arrival) -> bool:
         """Let an arrival wait for its block; False when the block belongs to another replica."""
@@ -135,6 +152,8 @@ class Ownership:
         self._note()
 
     def _note(self) -> None:
-        self.complete = len(self._held) == BLOCKS and self._mine >= self._held
+        self.complete = (
+            len(self._held) == BLOCKS and self._mine >= self._held and not self._given_back
+        )
         self.losing = bool(self._unfinished)
         self._changed()

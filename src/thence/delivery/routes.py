@@ -97,7 +97,9 @@ class RouteTable:
         for wanted in link.peer.subscribed:
             outlet = LinkOutlet(link, wanted.number, wanted.window)
             link.outlets[wanted.number] = outlet
-            self._target(wanted.schema.name, wanted.service, wanted.broadcast).attach(link.node, outlet)
+            self._target(wanted.schema.name, wanted.service, wanted.broadcast).attach(
+                link.node, outlet
+            )
             self._wanted[wanted.schema.name, wanted.service, link.node] = wanted
         self._refresh(*{wanted.schema.name for wanted in link.peer.subscribed})
 
@@ -150,7 +152,9 @@ class RouteTable:
         """A peer gives back events that it had not begun, because their keys belong to another now."""
         placement = self.placements.get(message.service)
         if placement is None:
-            raise BadFrame("garbage", f"events given back for an unknown service {message.service!r}")
+            raise BadFrame(
+                "garbage", f"events given back for an unknown service {message.service!r}"
+            )
         self.moves.returned(link, placement, message)
 
     def returned_locally(
@@ -199,12 +203,16 @@ class RouteTable:
     def _is_outstanding(self, service: str, node: str) -> bool:
         """Whether that node has events of ours for that service which have not ended."""
         return any(
-            target.service == service and node in target.outlets and target.outlets[node].outstanding
+            target.service == service
+            and node in target.outlets
+            and target.outlets[node].outstanding
             for target in self.targets()
         )
 
     def _refresh_service(self, service: str) -> None:
-        self._refresh(*(event for event, targets in self._targets.items() if _wants(targets, service)))
+        self._refresh(
+            *(event for event, targets in self._targets.items() if _wants(targets, service))
+        )
 
     def _refresh(self, *events: str) -> None:
         """Work out the routes of these event types anew."""

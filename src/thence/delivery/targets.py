@@ -41,7 +41,9 @@ class HeldOutlet(Outlet):
 
     def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
         """Let the event wait for its key."""
-        self._hold.waiting.append(Parcel(self._target, self._block, sequence, payload, body, lineage))
+        self._hold.waiting.append(
+            Parcel(self._target, self._block, sequence, payload, body, lineage)
+        )
 
     def when_room(self, tell: Callable[[bool], bool]) -> None:
         """A full hold takes nothing more."""
@@ -64,7 +66,9 @@ class Target:
         "service",
     )
 
-    def __init__(self, event: str, service: str, broadcast: bool, placement: Placement[Parcel]) -> None:
+    def __init__(
+        self, event: str, service: str, broadcast: bool, placement: Placement[Parcel]
+    ) -> None:
         self.event = event
         self.service = service
         self.broadcast = broadcast
@@ -88,7 +92,9 @@ class Target:
         """Replicas, holds or outlets have changed; ``key`` is the field that orders events of this type."""
         self._key = key
         nodes = self.placement.nodes
-        takers = {node: outlet for node, outlet in self.outlets.items() if node in nodes - self.refused}
+        takers = {
+            node: outlet for node, outlet in self.outlets.items() if node in nodes - self.refused
+        }
         self.candidates = list(takers.values())
         self.only = None
         if self.broadcast:
@@ -147,4 +153,6 @@ class Route:
         self.targets = targets
         self.services = tuple(dict.fromkeys(target.service for target in targets))
         outlets = [target.only for target in targets]
-        self.outlets = None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)
+        self.outlets = (
+            None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)
+        )

@@ -18,7 +18,15 @@ from thence.events.event import Event
 from thence.events.lineage import Lineage
 from thence.identifiers import EventId
 
-__all__ = ["Arrival", "Source", "consequence_form", "envelope_for", "event_id_of", "lineage_below", "lineage_of"]
+__all__ = [
+    "Arrival",
+    "Source",
+    "consequence_form",
+    "envelope_for",
+    "event_id_of",
+    "lineage_below",
+    "lineage_of",
+]
 
 
 class Source(Protocol):

@@ -30,7 +30,18 @@ class Carrier:
     says whether it left the context as it was, so that the carrier may be used again.
     """
 
-    __slots__ = ("_awaited", "_loop", "_work", "context", "context_kept", "left", "parked", "started", "task")
+    __slots__ = (
+        "_awaited",
+        "_loop",
+        "_passed_on",
+        "_work",
+        "context",
+        "context_kept",
+        "left",
+        "parked",
+        "started",
+        "task",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, base: contextvars.Context) -> None:
         self.context = base.copy()
@@ -38,6 +49,7 @@ class Carrier:
         self._loop = loop
         self._work: Coroutine[Any, Any, None] | None = None
         self._awaited: Any = None
+        self._passed_on = False
         self.started = False
         self.left = False
         self.context_kept = True
@@ -57,6 +69,9 @@ class Carrier:
             _leave_task(self._loop, self.task)
         _unclaim(awaited)
         self._work, self._awaited = work, awaited
+        if self.parked.cancelled() and asyncio.isfuture(awaited):
+            # The work has cancelled its own task; a task passes that on to what it waits for, at once.
+            self._passed_on = awaited.cancel(getattr(self.parked, "_cancel_message", None))
         self.retire()
         return False
 
@@ -114,7 +129,7 @@ async def _carry(carrier: Carrier) -> None:
     carrier._work = carrier._awaited = None
     if work is None:
         return
-    if interruption is not None:
+    if interruption is not None and not carrier._passed_on:
         # It was meant for what the work awaits. Asked for once more, the task meets it there: it cancels
         # the future as soon as it waits for it. The count of requests stays as it was.
         carrier.task.cancel(*interruption.args)

@@ -47,11 +47,15 @@ class HandlerPolicy:
                 )
         limit = seconds(timeout)
         if limit <= 0:
-            raise ConfigurationError(f'timeout={timeout!r}: give a time above zero, for example timeout="30s"')
+            raise ConfigurationError(
+                f'timeout={timeout!r}: give a time above zero, for example timeout="30s"'
+            )
         types_emitted: tuple[Any, ...] = (emits,) if isinstance(emits, type) else tuple(emits)
         for emitted in types_emitted:
             if not (isinstance(emitted, type) and issubclass(emitted, Event)):
-                raise ConfigurationError(f"emits={emits!r}: list event types, for example emits=[ScoreChanged]")
+                raise ConfigurationError(
+                    f"emits={emits!r}: list event types, for example emits=[ScoreChanged]"
+                )
         return cls(queue, concurrency, limit, bool(broadcast), types_emitted)
 
 
@@ -79,7 +83,9 @@ class Handler:
         """
         shown = name or getattr(function, "__name__", None)
         if not shown:
-            raise ConfigurationError(f"handler {function!r} has no name of its own: give it one with name=...")
+            raise ConfigurationError(
+                f"handler {function!r} has no name of its own: give it one with name=..."
+            )
         return cls(function, shown, events, policy, _takes_context(function, shown))
 
     @property

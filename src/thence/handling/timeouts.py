@@ -20,7 +20,9 @@ class Timeouts(Generic[Run]):
 
     __slots__ = ("_expired", "_length", "_loop", "_runs", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, length: float, expired: Callable[[Run], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, length: float, expired: Callable[[Run], None]
+    ) -> None:
         self._loop = loop
         self._length = length
         self._expired = expired

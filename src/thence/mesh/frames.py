@@ -12,7 +12,16 @@ from collections.abc import Callable
 
 from thence.errors import ThenceError
 
-__all__ = ["EVENTS", "HEADER", "MAX_FRAME", "MESSAGE", "BadFrame", "EventsFrame", "FrameReader", "message_frame"]
+__all__ = [
+    "EVENTS",
+    "HEADER",
+    "MAX_FRAME",
+    "MESSAGE",
+    "BadFrame",
+    "EventsFrame",
+    "FrameReader",
+    "message_frame",
+]
 
 EVENTS = 1
 MESSAGE = 2
@@ -43,7 +52,7 @@ class FrameReader:
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self.max_frame = max_frame
         self._kept = bytearray()
-        self._needed = HEADER
+        self._needed: int = HEADER
 
     @property
     def incomplete(self) -> bool:
@@ -74,10 +83,12 @@ class FrameReader:
             if kind != EVENTS and kind != MESSAGE:
                 raise BadFrame("garbage", f"a frame of no known kind ({kind})")
             if length > self.max_frame:
-                raise BadFrame("oversize", f"a frame of {length} bytes, {self.max_frame} are allowed")
+                raise BadFrame(
+                    "oversize", f"a frame of {length} bytes, {self.max_frame} are allowed"
+                )
             end = position + HEADER + length
             if end > size:
-                self._needed = end - position
+                self._needed = int(end - position)
                 break
             frames.append((kind, data[position + HEADER : end]))
             position = end

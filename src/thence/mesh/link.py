@@ -173,7 +173,10 @@ class Link(asyncio.Protocol):
         self.gone.set_result(None)
         if not self.decided.done():
             self.decided.set_result(False)
-        reason, detail = self._ending or ("closed", str(exc) if exc else "the peer closed the connection")
+        reason, detail = self._ending or (
+            "closed",
+            str(exc) if exc else "the peer closed the connection",
+        )
         self._owner.lost(self, reason, detail)
 
     # -- what the owner does
@@ -209,7 +212,8 @@ class Link(asyncio.Protocol):
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         """Acknowledge ``count`` more events under ``number``: before long, and with the next write when
-        ``at_once`` of them are owed. One message then stands for many events."""
+        ``at_once`` of them are owed. One message then stands for many events.
+        """
         owed = self._owed
         if not owed:
             self._owner.owing(self)
@@ -240,7 +244,9 @@ class Link(asyncio.Protocol):
 
     def own_name_of(self, number: int) -> str:
         """The node that a number in one of this node's own envelopes stands for."""
-        return next((node for node, known in self._numbers.items() if known == number), UNKNOWN_NODE)
+        return next(
+            (node for node, known in self._numbers.items() if known == number), UNKNOWN_NODE
+        )
 
     def name_of(self, number: int) -> str:
         """The node that a number in one of the peer's envelopes stands for."""
@@ -364,7 +370,9 @@ def _check(hello: Hello) -> None:
     numbers = {wanted.number for wanted in hello.subscribed}
     wishes = {(wanted.schema.name, wanted.service, wanted.broadcast) for wanted in hello.subscribed}
     if not hello.node or len(hello.node) > MAX_ID:
-        raise BadFrame("garbage", f"a node id of {len(hello.node)} characters, 1 to {MAX_ID} are allowed")
+        raise BadFrame(
+            "garbage", f"a node id of {len(hello.node)} characters, 1 to {MAX_ID} are allowed"
+        )
     if len(numbers) < len(hello.subscribed) or len(wishes) < len(hello.subscribed):
         raise BadFrame("garbage", "a subscription that is there twice")
     if any(wanted.window < 1 or wanted.number < 0 for wanted in hello.subscribed):

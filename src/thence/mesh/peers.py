@@ -161,7 +161,9 @@ class Peers:
             link.end("closed", "this node is closing")
         await self.discovery.close()
 
-    async def ask(self, link: Link, question: str, argument: bytes = b"", *, timeout: float = 1.0) -> bytes:
+    async def ask(
+        self, link: Link, question: str, argument: bytes = b"", *, timeout: float = 1.0
+    ) -> bytes:
         """Ask the peer at the other end of ``link``.
 
         :raises NoAnswer: it did not answer within ``timeout`` seconds, or does not know.
@@ -223,7 +225,9 @@ class Peers:
             if message.known:
                 answer.set_result(message.content)
             else:
-                answer.set_exception(NoAnswer(f"{link!r} does not know this question; is it of an older version?"))
+                answer.set_exception(
+                    NoAnswer(f"{link!r} does not know this question; is it of an older version?")
+                )
         else:
             self._traffic.told(link, message)
 
@@ -268,7 +272,9 @@ class Peers:
     def _dial(self, peer: Descriptor, *pauses: float) -> None:
         if peer.node == self.node or peer.node in self.links or peer.node in self._dialers:
             return
-        dialler = self._loop.create_task(self._keep_dialling(peer, pauses), name=f"thence dialling {peer.name}")
+        dialler = self._loop.create_task(
+            self._keep_dialling(peer, pauses), name=f"thence dialling {peer.name}"
+        )
         self._dialers[peer.node] = dialler
         dialler.add_done_callback(lambda _: self._dialers.pop(peer.node, None))
 
@@ -329,5 +335,3 @@ class Peers:
 
 def _name_of(link: Link) -> str:
     return link.peer.name if link.peer is not None else "somebody who did not introduce themselves"
-
-

@@ -66,6 +66,8 @@ class Placement(Generic[P]):
         self.nodes: frozenset[str] = frozenset()
         self.holds: dict[int, Hold[P]] = {}
         self._owners: list[str] = []
+        self._last: list[str] = []
+        """The owners when there last were any."""
         self._outstanding = outstanding
         self._fence = fence
         self._changed = changed
@@ -84,7 +86,10 @@ class Placement(Generic[P]):
         nodes = frozenset(nodes)
         if nodes == self.nodes:
             return
-        before, self._owners = self._owners, owners(self.service, nodes)
+        before = self._last
+        self._owners = owners(self.service, nodes)
+        # While there is no replica at all, the last ones may still have something unended.
+        self._last = self._owners or before
         self.nodes = nodes
         new_holds: dict[str, Hold[P]] = {}
         for block, (old, new) in enumerate(zip(before, self._owners, strict=False)):
@@ -122,4 +127,8 @@ class Placement(Generic[P]):
 
     def holds_on(self, node: str) -> list[Hold[P]]:
         """The holds that wait for that node's answer."""
-        return [hold for hold in {id(h): h for h in self.holds.values()}.values() if hold.old_owner == node]
+        return [
+            hold
+            for hold in {id(h): h for h in self.holds.values()}.values()
+            if hold.old_owner == node
+        ]

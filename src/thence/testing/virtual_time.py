@@ -73,14 +73,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             raise Deadlock(f"nothing is left that could happen; waiting: {self._waiting()}")
         self._now += timeout
         if self._now > self._end:
-            raise Deadlock(f"{self._now:,.0f} virtual seconds have passed; waiting: {self._waiting()}")
+            raise Deadlock(
+                f"{self._now:,.0f} virtual seconds have passed; waiting: {self._waiting()}"
+            )
         return None
 
     def _waiting(self) -> str:
         places: list[str] = []
         for task in asyncio.all_tasks(self):
             frames = task.get_stack(limit=1)
-            place = f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "nowhere"
+            place = (
+                f"{frames[-1].f_code.co_filename}:{frames[-1].f_lineno}" if frames else "nowhere"
+            )
             places.append(f"{task.get_name()} at {place}")
         return "; ".join(sorted(places)) or "no task"
 
@@ -121,11 +125,17 @@ class _JumpingSelector(selectors.BaseSelector):
 
 
 def run(
-    main: Coroutine[Any, Any, T], *, start: float = 0.0, limit: float = DAY, debug: bool | None = None
+    main: Coroutine[Any, Any, T],
+    *,
+    start: float = 0.0,
+    limit: float = DAY,
+    debug: bool | None = None,
 ) -> T:
     """Run a coroutine in virtual time, as :func:`asyncio.run` does in real time.
 
     :raises Deadlock: it waits for what can't come.
     """
-    with asyncio.Runner(debug=debug, loop_factory=lambda: VirtualTimeLoop(start=start, limit=limit)) as runner:
+    with asyncio.Runner(
+        debug=debug, loop_factory=lambda: VirtualTimeLoop(start=start, limit=limit)
+    ) as runner:
         return runner.run(main)

@@ -15,7 +15,7 @@ from thence.routing.replicas import BLOCKS
 
 
 def files_in(directory: str | os.PathLike[str]) -> list[str]:
-    return os.listdir(directory)  # noqa: PTH208
+    return os.listdir(directory)
 
 
 EVERYTHING = range(BLOCKS)

@@ -23,7 +23,7 @@ from thence.testing.conformance import DiscoveryConformance, Views, eventually
 
 
 def files_in(directory: str | os.PathLike[str]) -> list[str]:
-    return os.listdir(directory)  # noqa: PTH208
+    return os.listdir(directory)
 
 
 LOOK, PROBE = 0.01, 0.04

@@ -20,7 +20,7 @@ from thence.testing.conformance import eventually
 
 
 def files_in(directory: str | os.PathLike[str]) -> list[str]:
-    return os.listdir(directory)  # noqa: PTH208
+    return os.listdir(directory)
 
 
 MEMBER = """

@@ -23,7 +23,7 @@ from thence.testing.conformance.wire import Recorder
 
 
 def files_in(directory: str | os.PathLike[str]) -> list[str]:
-    return os.listdir(directory)  # noqa: PTH208
+    return os.listdir(directory)
 
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

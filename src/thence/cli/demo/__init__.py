@@ -30,7 +30,9 @@ def demo(
     *,
     seconds: Annotated[float, Parameter(help="How long the players walk.")] = 15.0,
     players: Annotated[int, Parameter(help="How many players walk, without --tracks.")] = 40,
-    tracks: Annotated[Path | None, Parameter(help="A folder of GPX recordings to walk along instead.")] = None,
+    tracks: Annotated[
+        Path | None, Parameter(help="A folder of GPX recordings to walk along instead.")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:

@@ -44,29 +44,47 @@ class Watcher:
         self._roots: list[tuple[str, str, float]] = []
         self._endings: list[Ending] = []
 
-    def emitted(self, event_id: EventId, lineage: Lineage | None, event: str, size: int, targets: int) -> None:
+    def emitted(
+        self, event_id: EventId, lineage: Lineage | None, event: str, size: int, targets: int
+    ) -> None:
         """A root is the beginning of a cascade."""
         if lineage is None:
             self._roots.append((str(event_id), event, time.monotonic()))
 
-    def handled(self, event_id: EventId, lineage: Lineage | None, event: str, service: str, handler: str) -> None:
+    def handled(
+        self, event_id: EventId, lineage: Lineage | None, event: str, service: str, handler: str
+    ) -> None:
         """A consequence has been handled."""
         if lineage is not None:
             self._note(event_id, lineage, event, service, failed=False)
 
     def failed(
-        self, event_id: EventId, lineage: Lineage | None, event: str, service: str, handler: str, error: BaseException
+        self,
+        event_id: EventId,
+        lineage: Lineage | None,
+        event: str,
+        service: str,
+        handler: str,
+        error: BaseException,
     ) -> None:
         """A consequence has been handled, badly."""
         if lineage is not None:
             self._note(event_id, lineage, event, service, failed=True)
 
     def shed(
-        self, event_id: EventId, lineage: Lineage | None, event: str, service: str, handler: str, reason: str
+        self,
+        event_id: EventId,
+        lineage: Lineage | None,
+        event: str,
+        service: str,
+        handler: str,
+        reason: str,
     ) -> None:
         """The node's own report counts it."""
 
-    def _note(self, event_id: EventId, lineage: Lineage, event: str, service: str, *, failed: bool) -> None:
+    def _note(
+        self, event_id: EventId, lineage: Lineage, event: str, service: str, *, failed: bool
+    ) -> None:
         self._endings.append(
             Ending(
                 str(event_id),

@@ -98,7 +98,9 @@ def account(reports: Iterable[NodeReport]) -> Account:
     for (event, service), names in _handlers_by_event(reports).items():
         handlers[event, service] = len(names)
     sent = sum(
-        route.sent * handlers[route.event, route.service] for report in reports for route in report.routes
+        route.sent * handlers[route.event, route.service]
+        for report in reports
+        for route in report.routes
     )
     every = [handler for report in reports for handler in report.handlers]
     return Account(
@@ -132,7 +134,9 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def figures(reports: list[NodeReport], cascades: list[Cascade], seconds: float, processes: int) -> Figures:
+def figures(
+    reports: list[NodeReport], cascades: list[Cascade], seconds: float, processes: int
+) -> Figures:
     """Everything that the last screen says."""
     events: Counter[str] = Counter()
     for report in reports:
@@ -151,7 +155,9 @@ def figures(reports: list[NodeReport], cascades: list[Cascade], seconds: float, 
         cascade_events_max=max(sizes, default=0),
         seconds_p50=percentile(durations, 0.50),
         seconds_p99=percentile(durations, 0.99),
-        bytes_per_event=round(sum(r.bytes_written for r in reports) / deliveries, 1) if deliveries else 0.0,
+        bytes_per_event=round(sum(r.bytes_written for r in reports) / deliveries, 1)
+        if deliveries
+        else 0.0,
         events_per_second=round(sum(events.values()) / seconds, 1) if seconds else 0.0,
     )
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -75,12 +75,18 @@ class Game:
             **os.environ,
             "THENCE_MESH": f"local:{folder / 'mesh'}",
             "TREASURE_HUNT_WORLD": str(folder / "world.json"),
-            "PYTHONPATH": os.pathsep.join([str(examples()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+            "PYTHONPATH": os.pathsep.join(
+                [str(examples()), os.environ.get("PYTHONPATH", "")]
+            ).rstrip(os.pathsep),
         }
         for name in ("THENCE_NAME", "THENCE_LISTEN"):
             environment.pop(name, None)
         await asyncio.gather(*(self._spawn(service, environment) for service in SERVICES))
-        await self._until(lambda: all(self._is_ready(member) for member in self._members), START_WITHIN, "to start")
+        await self._until(
+            lambda: all(self._is_ready(member) for member in self._members),
+            START_WITHIN,
+            "to start",
+        )
         await self._spawn("players", environment)
         self.began = time.monotonic()
 
@@ -92,7 +98,9 @@ class Game:
             await asyncio.sleep(every)
             self._check()
             show()
-            walked = sum(e.emitted for r in self.reports for e in r.emitted if e.event == "player_moved")
+            walked = sum(
+                e.emitted for r in self.reports for e in r.emitted if e.event == "player_moved"
+            )
             busy = any(route.outstanding for r in self.reports for route in r.routes)
             quiet = 0 if busy or walked < self.moves else quiet + 1
             if time.monotonic() > deadline:
@@ -100,7 +108,7 @@ class Game:
                     f"the game did not come to rest within {QUIET_WITHIN:g} s after its end: use fewer --players"
                 )
 
-    async def __aenter__(self) -> Game:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
@@ -156,5 +164,7 @@ class Game:
         deadline = time.monotonic() + within
         while not condition():
             if time.monotonic() > deadline:
-                raise CommandError(f"the services took longer than {within:g} s {what}: is the machine busy?")
+                raise CommandError(
+                    f"the services took longer than {within:g} s {what}: is the machine busy?"
+                )
             await asyncio.sleep(0.02)

@@ -19,4 +19,6 @@ def examples() -> Path:
     for folder in (package / "examples", package.parents[1] / "examples"):
         if (folder / "treasure_hunt" / "events.py").is_file():
             return folder
-    raise CommandError("the treasure hunt is not installed here: install the wheel, or run this in a checkout")
+    raise CommandError(
+        "the treasure hunt is not installed here: install the wheel, or run this in a checkout"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -33,7 +34,7 @@ class LiveTable:
         self._shown = 0.0
         self._said = 0.0
 
-    def __enter__(self) -> LiveTable:
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.__enter__()
         return self
@@ -60,12 +61,16 @@ class LiveTable:
         elif now - self._said > PROGRESS_EVERY:
             self._said = now
             emitted = sum(e.emitted for r in reports for e in r.emitted)
-            self.say(f"{elapsed:4.0f} s of {self._seconds:g} · {emitted:,} events · {len(cascades):,} cascades")
+            self.say(
+                f"{elapsed:4.0f} s of {self._seconds:g} · {emitted:,} events · {len(cascades):,} cascades"
+            )
 
     def _table(
         self, reports: list[NodeReport], cascades: list[Cascade], elapsed: float, pause: float
     ) -> Group:
-        table = Table(title=f"treasure hunt · {elapsed:.0f} of {self._seconds:g} s", title_justify="left")
+        table = Table(
+            title=f"treasure hunt · {elapsed:.0f} of {self._seconds:g} s", title_justify="left"
+        )
         for name in ("service", "replicas"):
             table.add_column(name)
         for name in ("handled", "a second", "failed", "shed", "waiting"):
@@ -76,7 +81,9 @@ class LiveTable:
             handlers = [h for report in reports for h in report.handlers if h.service == service]
             for handler in handlers:
                 now[service, "handled"] += handler.handled
-            rate = max(0.0, (now[service, "handled"] - self._before[service, "handled"]) / max(pause, 1e-6))
+            rate = max(
+                0.0, (now[service, "handled"] - self._before[service, "handled"]) / max(pause, 1e-6)
+            )
             table.add_row(
                 service,
                 str(sum(service in report.services for report in reports)),
@@ -99,17 +106,26 @@ def last_screen(figures: Figures, cascade: Cascade | None) -> str:
     """The figures, and the largest cascade as a tree."""
     account = figures.account
     sign = "=" if account.balanced else "≠"
+    balance = (
+        f"{account.sent:,} deliveries {sign} {account.handled:,} handled + {account.failed:,} failed"
+        f" + {account.shed:,} shed + {account.lost:,} lost"
+    )
+    cascades = (
+        f"{figures.cascades:,} of the moves had consequences: {figures.cascade_events_mean:g} events"
+        f" each, at most {figures.cascade_events_max}"
+    )
+    times = (
+        f"from a player's move to its last consequence: p50 {figures.seconds_p50 * 1000:.1f} ms,"
+        f" p99 {figures.seconds_p99 * 1000:.1f} ms"
+    )
     lines = [
         f"{figures.processes} service processes and no broker, for {figures.seconds:g} s",
         "",
         *(f"  {event:<18}{number:>10,}" for event, number in figures.events.items()),
         "",
-        f"{account.sent:,} deliveries {sign} {account.handled:,} handled + {account.failed:,} failed"
-        f" + {account.shed:,} shed + {account.lost:,} lost",
-        f"{figures.cascades:,} of the moves had consequences: {figures.cascade_events_mean:g} events each,"
-        f" at most {figures.cascade_events_max}",
-        f"from a player's move to its last consequence: p50 {figures.seconds_p50 * 1000:.1f} ms,"
-        f" p99 {figures.seconds_p99 * 1000:.1f} ms",
+        balance,
+        cascades,
+        times,
         f"{figures.bytes_per_event:g} bytes a delivery on the wire, everything included",
         f"{figures.events_per_second:,.0f} events a second",
     ]
@@ -128,7 +144,9 @@ def _tree(cascade: Cascade) -> list[str]:
             mark = "✗" if ending.failed else "✓"
             after = (ending.at - cascade.began) * 1000
             branch = "└─▶" if last else "├─▶"
-            lines.append(f"{indent}{branch} {ending.event}  {ending.service}  +{after:.1f} ms {mark}")
+            lines.append(
+                f"{indent}{branch} {ending.event}  {ending.service}  +{after:.1f} ms {mark}"
+            )
             if ending.event_id not in {e.event_id for e in below[:position]}:
                 grow(ending.event_id, indent + ("    " if last else "│   "))
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thence.cli.exits import CommandError, Exit
 from thence.cli.demo.places import examples
+from thence.cli.exits import CommandError, Exit
 
 __all__ = ["world_of"]
 
@@ -50,9 +50,18 @@ def _recordings(folder: Path) -> list[tuple[str, list[tuple[float, float]]]]:
         try:
             gpx = gpxpy.parse(path.read_text(encoding="utf-8"))
         except (gpxpy.gpx.GPXException, UnicodeDecodeError) as error:
-            raise CommandError(f"{path}: not a GPX recording ({error}); remove it or mend it") from error
-        points = [(point.latitude, point.longitude) for track in gpx.tracks for s in track.segments for point in s.points]
-        points += [(point.latitude, point.longitude) for route in gpx.routes for point in route.points]
+            raise CommandError(
+                f"{path}: not a GPX recording ({error}); remove it or mend it"
+            ) from error
+        points = [
+            (point.latitude, point.longitude)
+            for track in gpx.tracks
+            for s in track.segments
+            for point in s.points
+        ]
+        points += [
+            (point.latitude, point.longitude) for route in gpx.routes for point in route.points
+        ]
         if len(points) > 1:
             recordings.append((path.stem, points))
     if not recordings:

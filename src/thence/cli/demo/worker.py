@@ -45,6 +45,8 @@ def tell(node: Node, watcher: Watcher) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+    )
     run_loop(host(sys.argv[1]))
     os._exit(0)

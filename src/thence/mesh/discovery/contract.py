@@ -13,6 +13,7 @@ from msgspec import Struct
 
 __all__ = ["BlockLocks", "Descriptor", "Discovery"]
 
+
 class Descriptor(Struct, frozen=True):
     """What a node lets everybody see who looks for peers."""
 
@@ -52,12 +53,14 @@ class Discovery(Protocol):
 
     async def open(self, changed: Callable[[], None]) -> None:
         """Start watching. ``changed`` is called on the loop, without arguments and perhaps needlessly,
-        when :meth:`peers` may have a new answer."""
+        when :meth:`peers` may have a new answer.
+        """
         ...
 
     async def announce(self, descriptor: Descriptor) -> None:
         """Become visible. The node listens already; from now on, and until its process ends or
-        :meth:`close`, it counts as alive. Every node announced later will find it."""
+        :meth:`close`, it counts as alive. Every node announced later will find it.
+        """
         ...
 
     async def withdraw(self) -> None:
@@ -66,7 +69,8 @@ class Discovery(Protocol):
 
     def peers(self) -> Sequence[Descriptor]:
         """Everybody visible and not certainly dead, apart from this node. Entries of the dead are
-        removed by whoever meets them."""
+        removed by whoever meets them.
+        """
         ...
 
     def is_dead(self, node: str) -> bool:
