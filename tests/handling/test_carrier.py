@@ -311,6 +311,11 @@ def test_a_task_group_waits_for_its_tasks(loop: str, entry: str) -> None:
 def test_a_task_group_whose_task_fails_ends_the_handlers_block_and_nothing_else(
     loop: str, entry: str, pause: float | None, own_work: bool
 ) -> None:
+    if loop == "asyncio-eager" and sys.version_info < (3, 13):
+        pytest.skip(
+            "a task group of Python 3.12 is confused by tasks that fail before it has noted them"
+        )
+
     async def part() -> None:
         if pause is not None:
             await asyncio.sleep(pause)
@@ -1471,6 +1476,9 @@ def test_handlers_that_only_suspend_now_and_then_keep_their_order(loop: str) -> 
 
 
 def test_after_four_suspensions_in_a_row_runs_get_a_task_from_the_start(loop: str) -> None:
+    if loop == "asyncio-eager" and sys.version_info < (3, 13):
+        pytest.skip("Python 3.12 names an eager task after its first step")
+
     async def main() -> None:
         names: list[str] = []
 
