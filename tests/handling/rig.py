@@ -124,7 +124,7 @@ class Rig:
         *functions: Callable[..., Any],
         event: type[Event] = Ping,
         entry: str = "carrier",
-        concurrency: int | None = None,
+        service_concurrency: int | None = None,
         **policy: Any,
     ) -> None:
         _alive.add(self)
@@ -136,7 +136,7 @@ class Rig:
         )
         self.observer = Failures()
         self.dispatcher.observer = self.observer  # type: ignore[assignment]
-        self.service = HostedService("service", concurrency)
+        self.service = HostedService("service", service_concurrency)
         self.source = Source()
         self.event = event
         self.entry = entry
