@@ -135,7 +135,7 @@ class Rig:
             self.cork, self._emit, lambda handler, arrival: None, lambda a, o: None
         )
         self.observer = Failures()
-        self.dispatcher.observer = self.observer  # type: ignore[assignment]
+        self.dispatcher.observe(self.observer)  # type: ignore[arg-type]
         self.service = HostedService("service", service_concurrency)
         self.source = Source()
         self.event = event
@@ -176,12 +176,11 @@ class Rig:
         await eventually(lambda: self.source.ended[0] == self.sent)
         assert not self.service.unfinished
         assert self.handler.in_flight == self.service.in_flight == 0
-        assert not self.dispatcher._tasks
-        assert not self.dispatcher._timed_out
+        assert not self.dispatcher._runs
         assert not len(self.service.lanes)
 
     async def close(self) -> None:
-        self.dispatcher.close()
+        self.dispatcher.stop()
         for handler in self.service.handlers:
             handler.timeouts.close()
         await asyncio.sleep(0)

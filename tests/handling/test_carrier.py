@@ -1071,8 +1071,8 @@ def test_a_run_whose_task_is_cancelled_before_its_first_step_is_not_forgotten(lo
         async with Rig(handler, entry="task", timeout=0.01) as rig:
             rig.feed(Ping(1), Ping(2))
             for _ in range(3):
-                for task in rig.dispatcher._tasks:
-                    task.cancel()
+                for pending in rig.dispatcher._runs:
+                    pending.task.cancel()
                 await asyncio.sleep(0)
             await rig.settled()
             assert {type(error) for error in rig.errors} <= {asyncio.CancelledError}

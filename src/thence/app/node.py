@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from thence.app.lifespans import RunningLifespan
 from thence.app.meshes import open_mesh
@@ -18,7 +18,7 @@ from thence.app.service import Service
 from thence.app.settings import Settings
 from thence.clock import LoopClock
 from thence.delivery.dispatch import RUNNING
-from thence.delivery.emission import Receipt
+from thence.delivery.emission import Emitter, Receipt
 from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
 from thence.facts import Observer
@@ -30,8 +30,6 @@ logger = logging.getLogger("thence")
 
 MEET_WITHIN = 1.0
 """Seconds that a start waits for the peers already there."""
-_EMITTING = ("running", "starting")
-"""A lifespan may emit before its service is ready."""
 DRAIN_WITHIN = 4.0
 """Seconds after which a close cancels what is still running."""
 
@@ -71,6 +69,8 @@ class Node:
         self._lifespans: list[RunningLifespan] = []
         self._observer: Observer | None = None
         self._state = "not started"
+        self._emitter: Emitter | None = None
+        """Only while root events may be emitted."""
         self._closing: asyncio.Task[None] | None = None
         _nodes.add(self)
 
@@ -99,6 +99,8 @@ class Node:
         answers = {"report": self._answer_report}
         runtime = Runtime(identifier, self.name, self._services, discovery, wire_for, answers)
         self._runtime = runtime
+        # From now on: a lifespan may emit before its service is ready.
+        self._emitter = runtime.emitter
         runtime.observe(self._observer)
         await runtime.join(
             self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN
@@ -126,6 +128,7 @@ class Node:
                 self._state = "closed"
                 return
             self._state = "closing"
+            self._emitter = None
             self._closing = asyncio.create_task(self._close(self._runtime), name="thence closing")
         await asyncio.shield(self._closing)
 
@@ -155,15 +158,15 @@ class Node:
         :raises SchemaMismatch: nobody who wants it declares it compatibly.
         :raises NodeClosed: the node is not running, or belongs to the process this one was forked from.
         """
-        runtime = self._runtime
         running = RUNNING.get()
-        if running is not None and runtime is not None and self._state not in ("forked", "closed"):
-            return runtime.emitter.emit_joined(event, running[1])
-        if runtime is None or self._state not in _EMITTING:
+        if running is None and self._emitter is not None:
+            return self._emitter.emit_root(event)
+        runtime = self._runtime
+        if running is None or runtime is None or self._state in ("forked", "closed"):
             self._refuse()
-        return runtime.emitter.emit_root(event)  # type: ignore[union-attr]
+        return runtime.emitter.emit_joined(event, running)
 
-    def _refuse(self) -> None:
+    def _refuse(self) -> NoReturn:
         if self._state == "forked":
             raise NodeClosed(
                 f"node {self.name!r} belongs to the process this one was forked from: start a Node of its own here"
@@ -188,7 +191,7 @@ class Node:
         """
         if self._runtime is None:
             self._refuse()
-        return report_on(self._runtime)  # type: ignore[arg-type]
+        return report_on(self._runtime)
 
     def _answer_report(self, _argument: bytes) -> bytes:
         return self.report().encode()
@@ -201,7 +204,7 @@ class Node:
         runtime = self._runtime
         if runtime is None or self._state != "running":
             self._refuse()
-        answers, silent = await runtime.ask_everybody("report", timeout=timeout)  # type: ignore[union-attr]
+        answers, silent = await runtime.ask_everybody("report", timeout=timeout)
         return [NodeReport.decode(answer) for answer in answers], silent
 
     async def __aenter__(self) -> Self:
@@ -221,6 +224,7 @@ class Node:
 
     def _forked(self) -> None:
         self._state = "forked"
+        self._emitter = None
 
 
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()

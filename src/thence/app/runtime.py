@@ -110,7 +110,7 @@ class Runtime:
             for service in services:
                 self._host(service)
         except BaseException:
-            self.dispatcher.close()
+            self.dispatcher.stop()
             raise
         self._decode: Callable[[bytes], list[Arrival]] | None = None
         if self._subscriptions:
@@ -188,7 +188,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Let go of everything."""
-        self.dispatcher.close()
+        self.dispatcher.stop()
         for service in self.services.values():
             if service.ownership is not None:
                 service.ownership.close()
@@ -198,7 +198,8 @@ class Runtime:
 
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what happens from now on."""
-        self.emitter.observer = self.dispatcher.observer = observer
+        self.emitter.observer = observer
+        self.dispatcher.observe(observer)
 
     def _is_busy(self) -> bool:
         self._farewells = {link for link in self._farewells if link.established}
@@ -237,7 +238,7 @@ class Runtime:
                 service.name,
                 self.node,
                 self.discovery.block_locks(service.name),
-                admit=self.dispatcher.admit,
+                admit=self.dispatcher.admission.admit,
                 changed=hosted.refresh,
                 released=lambda: self._tell_released(service.name),
             )
@@ -255,8 +256,8 @@ class Runtime:
             if arrival.subscription.owned
         ]
         for arrival in ownership.update(self.table.replicas(service.name), blocks):
-            self.dispatcher.give_up(arrival)
-        self.dispatcher.wake()
+            self.dispatcher.admission.give_up(arrival)
+        self.dispatcher.admission.wake()
 
     def _tell_released(self, service: str) -> None:
         for node in self.table.replicas(service) - {self.node}:
@@ -287,7 +288,7 @@ class Runtime:
             self._loop.call_soon(ended)
         else:
             # What was emitted in this tick is still in the local line.
-            self._loop.call_soon(self.dispatcher.fence, hosted, self._local, ended)
+            self._loop.call_soon(self.dispatcher.admission.fence, hosted, self._local, ended)
 
     def _make_context(self, handler: HostedHandler, arrival: Arrival) -> Context:
         def check(event: Event) -> None:
@@ -426,7 +427,7 @@ class Runtime:
                 if hosted is None:
                     link.say(Fenced(number))
                 else:
-                    self.dispatcher.fence(
+                    self.dispatcher.admission.fence(
                         hosted, link, lambda: link.say_after_debts(Fenced(number))
                     )
             case Fenced():
@@ -437,7 +438,7 @@ class Runtime:
                 hosted = self.services.get(service)
                 if hosted is not None and hosted.ownership is not None:
                     hosted.ownership.take()
-                    self.dispatcher.wake()
+                    self.dispatcher.admission.wake()
             case Bye():
                 self.table.set_leaving(link.node)
                 assert link.peer is not None

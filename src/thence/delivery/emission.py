@@ -177,22 +177,31 @@ class Emitter:
 
     def _put(self, route: Route, payload: bytes, body: Event, lineage: Lineage | None) -> bool:
         """Send, if there is no choice to make and room everywhere: whether that was so."""
-        outlets = route.outlets
-        if outlets is None:
-            return False
-        for outlet in outlets:
+        outlet = route.single
+        if outlet is not None:
             if outlet.room <= 0:
                 return False
-        self._sequence = sequence = self._sequence + 1
-        for outlet in outlets:
+            self._sequence = sequence = self._sequence + 1
             outlet.room -= 1
             outlet.send(sequence, payload, body, lineage)
+        else:
+            outlets = route.outlets
+            if outlets is None:
+                return False
+            for outlet in outlets:
+                if outlet.room <= 0:
+                    return False
+            self._sequence = sequence = self._sequence + 1
+            for outlet in outlets:
+                outlet.room -= 1
+                outlet.send(sequence, payload, body, lineage)
+            if not outlets:
+                route.unheard += 1
         route.emitted += 1
-        if not outlets:
-            route.unheard += 1
         if self.observer is not None:
             event_id = EventId(self._node, sequence)
-            self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(outlets))
+            reached = len(route.targets)
+            self.observer.emitted(event_id, lineage, route.spec.name, len(payload), reached)
         return True
 
     def _choose(

@@ -24,6 +24,7 @@ class HostedHandler:
     """One handler of a hosted service."""
 
     __slots__ = (
+        "always_suspends",
         "call",
         "concurrency",
         "declared",
@@ -40,26 +41,29 @@ class HostedHandler:
         "streak",
         "subscriptions",
         "takes_context",
+        "task_name",
         "timeouts",
     )
 
     def __init__(
-        self, spec: Handler, service: HostedService, expired: Callable[[asyncio.Task[Any]], None]
+        self, spec: Handler, service: HostedService, expired: Callable[[Any], None]
     ) -> None:
         self.spec = spec
         self.name = spec.name
+        self.task_name = f"thence {spec.name}"
         self.service = service
         self.call: Callable[..., Coroutine[Any, Any, Any]] = spec.run
         self.takes_context = spec.takes_context
         self.declared = declared_consequences(spec)
         self.concurrency = spec.policy.concurrency
         self.queue = spec.policy.queue
-        self.timeouts: Timeouts[asyncio.Task[Any]] = Timeouts(
+        self.timeouts: Timeouts[Any] = Timeouts(
             asyncio.get_running_loop(), spec.policy.timeout, expired
         )
         self.subscriptions: list[Subscription] = []
         self.line: deque[Arrival] = deque()
         self.in_flight = 0
+        self.always_suspends = spec.suspends
         self.streak = PROBE_AFTER if spec.suspends else 0
         """Suspensions in a row, up to where a task is given from the start."""
         self.probe = 0
@@ -67,12 +71,20 @@ class HostedHandler:
         self.shed: Counter[str] = Counter()
 
     @property
+    def has_place(self) -> bool:
+        """Whether the bounds of runs in flight, its own and its service's, let one more begin."""
+        service = self.service
+        return self.in_flight < self.concurrency and (
+            service.concurrency is None or service.in_flight < service.concurrency
+        )
+
+    @property
     def wants_task(self) -> bool:
         """Whether to give the next run a task of its own: it will suspend anyway. Every 64th is a probe."""
         if self.streak < PROBE_AFTER:
             return False
         self.probe += 1
-        return self.spec.suspends or bool(self.probe & 63)
+        return self.always_suspends or bool(self.probe & 63)
 
     def suspended(self) -> None:
         """A run that was stepped by hand has suspended."""
@@ -175,11 +187,6 @@ class HostedService:
         """Arrivals that did not end within their batch, and how many of their handlers are still to end."""
         self.ownership: Ownership | None = None
         self.fences: list[tuple[set[Arrival], Callable[[], None]]] = []
-
-    @property
-    def has_capacity(self) -> bool:
-        """Whether the service's own bound of runs in flight lets one more begin."""
-        return self.concurrency is None or self.in_flight < self.concurrency
 
     def refresh(self) -> None:
         """The blocks held have changed."""

@@ -134,7 +134,17 @@ class Target:
 class Route:
     """What emitting one type of event takes, looked up by its class."""
 
-    __slots__ = ("emitted", "outlets", "refusals", "seal", "services", "spec", "targets", "unheard")
+    __slots__ = (
+        "emitted",
+        "outlets",
+        "refusals",
+        "seal",
+        "services",
+        "single",
+        "spec",
+        "targets",
+        "unheard",
+    )
 
     def __init__(self, spec: EventSpec[Event]) -> None:
         self.spec = spec
@@ -142,6 +152,8 @@ class Route:
         self.targets: tuple[Target, ...] = ()
         self.outlets: tuple[Outlet, ...] | None = ()
         """The outlets of all targets, when none of them leaves a choice."""
+        self.single: Outlet | None = None
+        """The outlet, when that is just one."""
         self.services: tuple[str, ...] = ()
         """The services behind the targets."""
         self.refusals: dict[str, str] = {}
@@ -156,3 +168,4 @@ class Route:
         self.outlets = (
             None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)
         )
+        self.single = outlets[0] if len(outlets) == 1 else None

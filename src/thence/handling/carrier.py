@@ -16,24 +16,36 @@ import asyncio
 import contextvars
 import types
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeAlias
 
-__all__ = ["Carrier", "CarrierPool"]
+__all__ = ["Carrier", "CarrierPool", "Work", "next_job"]
+
+_IDLE = object()
+"""What work yields when it has done its job; asyncio's own awaitables never yield it."""
+
+
+@types.coroutine
+def next_job() -> Generator[Any, Any, Any]:
+    """Wait, by hand, for what :meth:`Carrier.step` is given next."""
+    return (yield _IDLE)
 
 
 class Carrier:
-    """A parked task that runs one coroutine after another, until one of them suspends.
+    """A parked task, and the work that is stepped in its name until it suspends.
 
-    ``started`` tells that the task has reached its parking place: before that it could not take work over.
-    ``left`` tells the work itself that it has gone over to the task, and ``context_kept`` is where the work
-    says whether it left the context as it was, so that the carrier may be used again.
+    The work is a coroutine that does one job after another, each got with ``await next_job()``. Once it has
+    suspended it is the task's for good, and must end with the job that it has. ``started`` tells that the
+    task has reached its parking place: before that it could not take work over. ``left`` is where
+    the work finds, once it has gone over to the task, what is to be known then, and ``context_kept`` is where the work says whether it left the
+    context as it was, so that the carrier may be used again.
     """
 
     __slots__ = (
         "_awaited",
         "_loop",
         "_passed_on",
+        "_suspended",
         "_work",
         "context",
         "context_kept",
@@ -43,32 +55,36 @@ class Carrier:
         "task",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, base: contextvars.Context) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, base: contextvars.Context, work: Work
+    ) -> None:
         self.context = base.copy()
         self.parked: asyncio.Future[None] = loop.create_future()
         self._loop = loop
-        self._work: Coroutine[Any, Any, None] | None = None
+        self._work = work(self)
+        self._work.send(None)
+        self._suspended = False
         self._awaited: Any = None
         self._passed_on = False
         self.started = False
-        self.left = False
+        self.left: Any = None
         self.context_kept = True
         self.task = loop.create_task(_carry(self), context=self.context, name="thence carrier")
 
-    def step(self, work: Coroutine[Any, Any, None]) -> bool:
-        """Run ``work`` until it ends (True), or suspends and goes over to this carrier's task (False).
+    def step(self, job: object) -> bool:
+        """Do a job until it is done (True), or suspends and goes over to this carrier's task (False).
 
         To be called from a plain callback of the loop, never from inside a task.
         """
         _enter_task(self._loop, self.task)
         try:
-            awaited = self.context.run(work.send, None)
-        except StopIteration:
-            return True
+            awaited = self.context.run(self._work.send, job)
         finally:
             _leave_task(self._loop, self.task)
+        if awaited is _IDLE:
+            return True
         _unclaim(awaited)
-        self._work, self._awaited = work, awaited
+        self._suspended, self._awaited = True, awaited
         if self.parked.cancelled() and asyncio.isfuture(awaited):
             # The work has cancelled its own task; a task passes that on to what it waits for, at once.
             self._passed_on = awaited.cancel(getattr(self.parked, "_cancel_message", None))
@@ -76,9 +92,13 @@ class Carrier:
         return False
 
     def retire(self) -> None:
-        """Let the task go on: with the work that suspended if there is any, else to its end."""
+        """Let the task go on: with the work if it has suspended, else to its end."""
         if not self.parked.done():
             self.parked.set_result(None)
+
+
+Work: TypeAlias = Callable[[Carrier], Coroutine[Any, Any, None]]
+"""Makes the work of a carrier."""
 
 
 def _unclaim(awaited: Any) -> None:
@@ -125,55 +145,61 @@ async def _carry(carrier: Carrier) -> None:
     except asyncio.CancelledError as error:
         # Cancelled while its work ran by hand, or while parked and idle.
         interruption = error
-    work, awaited = carrier._work, carrier._awaited
-    carrier._work = carrier._awaited = None
-    if work is None:
+    awaited, carrier._awaited = carrier._awaited, None
+    if not carrier._suspended:
+        carrier._work.close()
         return
     if interruption is not None and not carrier._passed_on:
         # It was meant for what the work awaits. Asked for once more, the task meets it there: it cancels
         # the future as soon as it waits for it. The count of requests stays as it was.
         carrier.task.cancel(*interruption.args)
         carrier.task.uncancel()
-    await _resume(work, awaited)
+    await _resume(carrier._work, awaited)
 
 
 class CarrierPool:
     """A few started carriers, so that a batch with a suspension or two needs no task of its own."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, spare: int = 2) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Work, *, spare: int = 2) -> None:
         self._loop = loop
+        self._work = work
         self.base = contextvars.copy_context()
         """The context in which every run begins."""
         self._spare = spare
         self._idle: list[Carrier] = []
-        self.replenish()
+        self._replenish()
 
-    def take(self) -> Carrier | None:
-        """A started carrier, or None when all are busy or have not reached their parking place yet."""
+    def first(self) -> Carrier | None:
+        """A usable carrier, or None when all are busy or have not reached their parking place yet.
+
+        It stays the first one until it is said to be lost.
+        """
         idle = self._idle
         while idle:
             carrier = idle[-1]
             if carrier.started and not carrier.parked.done():
-                return idle.pop()
+                return carrier
             if not (carrier.parked.done() or carrier.task.done()):
                 return None
             # Somebody has cancelled its task, as code does that cancels all tasks of the loop.
-            idle.pop()
-            self.replenish()
+            self.lose(carrier)
         return None
 
-    def give_back(self, carrier: Carrier) -> None:
-        """The carrier's work ended without a suspension and left its context as it was."""
-        self._idle.append(carrier)
+    def lose(self, carrier: Carrier) -> None:
+        """The carrier's work has suspended, or changed its context: it carries nothing more from now on."""
+        carrier.retire()
+        if carrier in self._idle:
+            self._idle.remove(carrier)
+        self._replenish()
 
-    def replenish(self) -> None:
-        """Make new carriers for those that were taken and will not come back. They start in the next tick."""
+    def _replenish(self) -> None:
+        # They start in the next tick.
         while len(self._idle) < self._spare:
-            self._idle.insert(0, Carrier(self._loop, self.base))
+            self._idle.insert(0, Carrier(self._loop, self.base, self._work))
 
     def close(self) -> None:
         """End the idle carriers; those at work end with their work."""
+        self._spare = 0
         for carrier in self._idle:
             carrier.retire()
         self._idle.clear()
-        self._spare = 0

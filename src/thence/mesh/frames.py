@@ -59,6 +59,17 @@ class FrameReader:
         """Whether a frame has begun and its end is still to come."""
         return bool(self._kept)
 
+    def single_batch(self, data: bytes) -> bytes | None:
+        """The body, when ``data`` is exactly one frame of events. Else None: it is still to be fed.
+
+        By far the most frequent case, with the least that can be done for it.
+        """
+        if len(data) > HEADER and not self._kept:
+            length, kind = _read_header(data)
+            if kind == EVENTS and length == len(data) - HEADER <= self.max_frame:
+                return data[HEADER:]
+        return None
+
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The frames that ``data`` completes: pairs of kind and body.
 
@@ -71,11 +82,6 @@ class FrameReader:
             data = bytes(self._kept)
             self._kept.clear()
         size = len(data)
-        if size >= HEADER:
-            length, kind = _read_header(data)
-            if kind == EVENTS and length == size - HEADER <= self.max_frame:
-                # By far the most frequent case: exactly one frame.
-                return [(kind, data[HEADER:])]
         frames: list[tuple[int, bytes]] = []
         position = 0
         while size - position >= HEADER:

@@ -142,15 +142,11 @@ class Link(asyncio.Protocol):
         cork = self._cork
         cork.depth += 1
         try:
-            for kind, body in self._reader.feed(data):
-                if kind == EVENTS:
-                    if not self.established:
-                        raise BadFrame("garbage", "events before a Hello")
-                    self._received(self, body)
-                else:
-                    self._hear(body)
-                if self._ending is not None:
-                    return
+            batch = self._reader.single_batch(data)
+            if batch is not None and self.established:
+                self._received(self, batch)
+            else:
+                self._take_apart(data)
         except BadFrame as error:
             self.end(error.reason, str(error))
         finally:
@@ -306,6 +302,17 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
     # -- inside
+
+    def _take_apart(self, data: bytes) -> None:
+        for kind, body in self._reader.feed(data):
+            if kind != EVENTS:
+                self._hear(body)
+            elif self.established:
+                self._received(self, body)
+            else:
+                raise BadFrame("garbage", "events before a Hello")
+            if self._ending is not None:
+                return
 
     def _hear(self, body: bytes) -> None:
         try:
