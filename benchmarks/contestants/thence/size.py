@@ -23,6 +23,8 @@ __all__ = ["Reader", "Writer"]
 MEASURED_ENVELOPES = 50
 SETTLE_SECONDS = 5.0
 TICKS_BETWEEN = 5
+QUEUE = 10_000
+"""Room for a whole round: consequences find room or are refused, and none may be missing here."""
 
 
 class Trigger(Event):
@@ -71,7 +73,7 @@ class Reader(Receiver):
 
         handle.__annotations__ = {"event": event_type, "context": Context, "return": None}
         handle.__name__ = f"handle_{samples.wire_name(event_type)}"
-        service.on(event_type)(handle)
+        service.on(event_type, queue=QUEUE)(handle)
 
     async def close(self) -> None:
         await self.node.close()
