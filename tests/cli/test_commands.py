@@ -142,6 +142,26 @@ def test_a_changed_file_is_picked_up_with_reload(folder: Folder) -> None:
     eventually(lambda: folder.log(hosting).count(" is ready") == 2)
 
 
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("import nothing_of_this_name\n", "starting it again"),
+        ("def broken(:\n", "starting it again"),
+        ("renamed = None\n", "waiting for a file to change"),
+    ],
+)
+def test_with_reload_a_broken_file_may_be_mended(folder: Folder, broken: str, told: str) -> None:
+    file = folder.path / "scores.py"
+    source = file.read_text()
+    hosting = folder.host("scores:scores", "--reload")
+    file.write_text(broken)
+    eventually(lambda: told in folder.log(hosting))
+    file.write_text(source)
+    eventually(lambda: folder.log(hosting).count(" is ready") == 2)
+    hosting.terminate()
+    assert hosting.wait(10) == 0
+
+
 def test_help_teaches(folder: Folder) -> None:
     assert "Host services" in folder.run("--help").stdout
     for command in ("run", "emit", "map", "demo"):

@@ -386,23 +386,23 @@ class Runtime:
                 arrivals += self._decode(b"\x91" + envelope)
             except (msgspec.DecodeError, RecursionError) as error:
                 bad += 1
+                subscription = self._subscription_of(envelope)
+                if subscription is not None:
+                    # Its emitter counts on the room that it took.
+                    link.owe(subscription.number, 1, subscription.acknowledge_at)
                 if bad == 1:
-                    logger.error(
-                        "%s: an event from %r can't be decoded: %s", self.name, link, error
-                    )
-                self._return_room(link, envelope)
+                    detail = _undecodable(subscription, error)
+                    logger.error("%s: %s from %r can't be decoded", self.name, detail, link)
         self.invalid[link.label] += bad
         link.say(Invalid(bad))
         return arrivals
 
-    def _return_room(self, link: Link, envelope: msgspec.Raw) -> None:
-        """Acknowledge an event that makes no sense, if it tells at least what it was sent for."""
+    def _subscription_of(self, envelope: msgspec.Raw) -> Subscription | None:
+        """What an event that makes no sense was sent for, if it tells at least that."""
         try:
-            subscription = self._subscriptions.get(_decode_number(_decode_envelopes(envelope)[0]))
+            return self._subscriptions.get(_decode_number(_decode_envelopes(envelope)[0]))
         except (msgspec.DecodeError, RecursionError, LookupError):
-            return
-        if subscription is not None:
-            link.owe(subscription.number, 1, subscription.acknowledge_at)
+            return None
 
     def _acknowledged(self, link: Link, counts: tuple[int, ...]) -> None:
         if len(counts) % 2:
@@ -480,3 +480,13 @@ class Runtime:
                 hosted = self.services.get(name)
                 if hosted is not None:
                     self._update_ownership(hosted)
+
+
+def _undecodable(subscription: Subscription | None, error: Exception) -> str:
+    """What can be told of an event whose values don't fit: the decoder's words may show one of them."""
+    if subscription is None:
+        return f"an event ({error})"
+    spec = subscription.event
+    if spec.private:
+        return f"an event {spec.name!r} (it has private fields, so no more is shown)"
+    return f"an event {spec.name!r} ({error})"

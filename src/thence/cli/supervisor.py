@@ -32,11 +32,18 @@ class Supervisor:
         self._count = count
         self._stopping = asyncio.Event()
         self._processes: set[asyncio.subprocess.Process] = set()
+        self._reload = False
         self._restarting = False
+        self._changed = asyncio.Event()
+        """Set, and replaced by a new one, when a file has changed."""
         self.code = Exit.DONE
 
     async def run(self, *, reload: bool) -> int:
-        """Until a signal, or until a replica says that it can't be started at all; the exit code."""
+        """Until a signal, or until a replica says that it can't be started at all; the exit code.
+
+        ``reload``: start all replicas anew when a file changes, also those that could not be started.
+        """
+        self._reload = reload
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop, Exit.DONE)
         loop.add_signal_handler(signal.SIGINT, self._stop, Exit.INTERRUPTED)
@@ -72,10 +79,16 @@ class Supervisor:
                 if code not in (0, -signal.SIGTERM):
                     self.code = self.code or Exit.FAILED
                 return
-            if code in (Exit.USAGE, Exit.NOT_FOUND):
-                self._stop(Exit(code))
-                return
             if self._restarting:
+                continue
+            if code in (Exit.USAGE, Exit.NOT_FOUND):
+                if not self._reload:
+                    self._stop(Exit(code))
+                    return
+                logger.error(
+                    "replica %d can't be started: waiting for a file to change", number + 1
+                )
+                await self._first_of(self._stopping, self._changed)
                 continue
             if loop.time() - began > HEALTHY_AFTER:
                 pause = FIRST_PAUSE
@@ -84,10 +97,8 @@ class Supervisor:
                 "replica %d (process %d) ended with %s; starting it again in %.1f s",
                 number + 1, process.pid, _describe(code), wait,
             )  # fmt: skip
-            try:
-                await asyncio.wait_for(self._stopping.wait(), wait)
-            except TimeoutError:
-                pause = min(pause * 2, LAST_PAUSE)
+            await self._first_of(self._stopping, self._changed, within=wait)
+            pause = min(pause * 2, LAST_PAUSE)
 
     async def _until_end(self, process: asyncio.subprocess.Process) -> int:
         end = asyncio.ensure_future(process.wait())
@@ -103,6 +114,12 @@ class Supervisor:
                 logger.error("process %d did not end within %g s: killed", process.pid, KILL_AFTER)
                 process.kill()
         return await end
+
+    async def _first_of(self, *events: asyncio.Event, within: float | None = None) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     async def _watch(self) -> None:
         """Restart all replicas when a Python file in the current folder has changed."""
@@ -124,6 +141,8 @@ class Supervisor:
                         before = now
                 await asyncio.sleep(0)
                 self._restarting = False
+                self._changed.set()
+                self._changed = asyncio.Event()
 
 
 def _stamps() -> Iterator[tuple[str, int]]:
