@@ -68,7 +68,7 @@ class Folder:
         }
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, own_session: bool = False) -> subprocess.Popen[str]:
         with (self.path / f"log-{len(self.started)}").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "thence.cli", *arguments],
@@ -78,6 +78,7 @@ class Folder:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 text=True,
+                start_new_session=own_session,
             )
         self.started.append(process)
         return process

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from thence.app.node import Node
 from thence.app.service import Service
@@ -41,7 +42,8 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         end = threading.Timer(OUT_WITHIN, os._exit, (Exit.FAILED,))
         end.daemon = True
         end.start()
-        loop.call_soon_threadsafe(stop.set)
+        with suppress(RuntimeError):  # the loop is closed: it ends anyhow
+            loop.call_soon_threadsafe(stop.set)
 
     signal.signal(signal.SIGTERM, stopped)
     signal.signal(signal.SIGINT, stopped)

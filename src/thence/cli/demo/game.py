@@ -19,6 +19,9 @@ from thence.cli.demo.facts import decode
 from thence.cli.demo.figures import Cascades
 from thence.cli.demo.places import examples
 from thence.cli.exits import CommandError, Exit
+from thence.clock import LoopClock
+from thence.identifiers import new_node_id
+from thence.mesh.discovery.runtime_directory import make_socket_path, runtime_directory
 
 __all__ = ["SERVICES", "Game"]
 
@@ -71,6 +74,11 @@ class Game:
         """Start every service, and the players when all others are ready."""
         folder = Path(self._folder.name)
         (folder / "world.json").write_bytes(msgspec.json.encode(self._world))
+        # Better said once here than by each process.
+        make_socket_path(
+            runtime_directory(folder / "mesh"),
+            new_node_id(LoopClock(asyncio.get_running_loop()).now()),
+        )
         environment = {
             **os.environ,
             "THENCE_MESH": f"local:{folder / 'mesh'}",
