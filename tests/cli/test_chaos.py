@@ -37,7 +37,7 @@ def note(what: str, step: Step) -> None:
 @walkers.on(Step)
 async def walk(step: Step) -> None:
     note("start", step)
-    await asyncio.sleep(random.random() * 0.01)
+    await asyncio.sleep(random.random() * 0.006)
     note("end", step)
 """
 
@@ -54,7 +54,7 @@ async def main(name: str, players: int) -> None:
             receipt = await node.emit(Step(player=f"p{number % players}", emitter=name, number=number))
             sent += len(receipt.targets)
             number += 1
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.002)
         while any(route.outstanding for route in node.report().routes):
             await asyncio.sleep(0.01)
         lost = sum(count for *_, count in node.report().lost)

@@ -237,7 +237,9 @@ class RouteTable:
             if problem is None:
                 continue
             target.refused.add(node)
-            route.refusals[target.service] = problem
+            route.refusals[target.service] = (
+                f"not sent from {self._name} to service {target.service!r}: {problem}"
+            )
             if (target.event, target.service, node) in self._told:
                 continue
             self._told.add((target.event, target.service, node))

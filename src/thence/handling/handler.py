@@ -45,18 +45,23 @@ class HandlerPolicy:
                 raise ConfigurationError(
                     f"{keyword}={number!r}: give a whole number of at least 1, for example {keyword}=64"
                 )
-        limit = seconds(timeout)
+        try:
+            limit = seconds(timeout)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"timeout={timeout!r}: {error}") from None
         if limit <= 0:
             raise ConfigurationError(
                 f'timeout={timeout!r}: give a time above zero, for example timeout="30s"'
             )
+        if not isinstance(broadcast, bool):
+            raise ConfigurationError(f"broadcast={broadcast!r}: give True or False")
         types_emitted: tuple[Any, ...] = (emits,) if isinstance(emits, type) else tuple(emits)
         for emitted in types_emitted:
             if not (isinstance(emitted, type) and issubclass(emitted, Event)):
                 raise ConfigurationError(
                     f"emits={emits!r}: list event types, for example emits=[ScoreChanged]"
                 )
-        return cls(queue, concurrency, limit, bool(broadcast), types_emitted)
+        return cls(queue, concurrency, limit, broadcast, types_emitted)
 
 
 @dataclass(frozen=True, slots=True)

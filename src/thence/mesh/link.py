@@ -290,7 +290,7 @@ class Link(asyncio.Protocol):
             self.say(Ping())
 
     def end(self, reason: str, detail: str, *, abort: bool = True) -> None:
-        """Close the connection, for that reason."""
+        """Close the connection, for that reason; without ``abort`` what is owed and buffered leaves first."""
         if self._ending is None:
             self._ending = (reason, detail)
         if self._transport is None:
@@ -298,6 +298,7 @@ class Link(asyncio.Protocol):
         if abort:
             self._transport.abort()
         else:
+            self.pay()
             self.flush()
             self._transport.close()
 
