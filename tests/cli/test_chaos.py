@@ -1,4 +1,4 @@
-"""A ledger, written by real processes that are killed, stopped and replaced: what section by section it proves.
+"""At most once, in order and one at a time, by a ledger that real processes write while some are killed or stopped.
 
 Every run of a handler writes a line when it starts and one when it ends, each with one ``write`` to a file
 opened for appending, so that the order of the lines is the order in which things happened.
@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ def note(what: str, step: Step) -> None:
 @walkers.on(Step)
 async def walk(step: Step) -> None:
     note("start", step)
-    await asyncio.sleep(random.random() * 0.006)
+    await asyncio.sleep(random.random() * float(os.environ["PACE"]))
     note("end", step)
 """
 
@@ -50,12 +51,18 @@ async def main(name: str, players: int) -> None:
     sent = number = 0
     stop = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     async with Node(name=name) as node:
+        def under_way() -> int:
+            return sum(route.outstanding for route in node.report().routes)
+
         while not stop.done():
+            # So few that no replica ever sheds one: its count would die with it.
+            while under_way() > 200 and not stop.done():
+                await asyncio.sleep(0.002)
             receipt = await node.emit(Step(player=f"p{number % players}", emitter=name, number=number))
             sent += len(receipt.targets)
             number += 1
             await asyncio.sleep(0.002)
-        while any(route.outstanding for route in node.report().routes):
+        while under_way():
             await asyncio.sleep(0.01)
         lost = sum(count for *_, count in node.report().lost)
         print(sent, lost, flush=True)
@@ -79,6 +86,7 @@ class Field(Folder):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        self.environment["PACE"] = "0.004"
         (path / "walkers.py").write_text(WALKERS)
         (path / "emitting.py").write_text(EMITTING)
         self.emitters: list[subprocess.Popen[str]] = []
@@ -115,6 +123,14 @@ class Field(Folder):
 
     def begun(self) -> int:
         return sum(line.what == "start" for line in self.lines())
+
+    def kill_a_walker(self) -> bool:
+        """Kill whoever wrote last: it is in the middle of a run, or about to be. Whether anybody was alive."""
+        for line in reversed(self.lines()):
+            with suppress(ProcessLookupError):
+                os.kill(line.pid, signal.SIGKILL)
+                return True
+        return False
 
     def close(self) -> None:
         for emitter in self.emitters:
@@ -161,6 +177,8 @@ def test_the_ledger_holds_while_replicas_are_killed_replaced_and_ended(
     field: Field, seed: int
 ) -> None:
     chance = random.Random(seed)
+    # More than they can handle: with every move of a key, others of its events wait at both ends.
+    field.environment["PACE"] = "0.02"
     hosting = [field.host("walkers:walkers", "--replicas", "2", replicas=2)]
     for name in ("first", "second"):
         field.emit(name)
@@ -168,8 +186,7 @@ def test_the_ledger_holds_while_replicas_are_killed_replaced_and_ended(
     for _ in range(8):
         before = field.begun()
         if chance.random() < 0.6:
-            # Whoever wrote last is in the middle of a run, or about to be.
-            os.kill(field.lines()[-1].pid, signal.SIGKILL)
+            eventually(field.kill_a_walker)
         else:
             hosting.append(field.host("walkers:walkers"))
             leaver = hosting.pop(0)
@@ -182,7 +199,7 @@ def test_the_ledger_holds_while_replicas_are_killed_replaced_and_ended(
     check(lines)
     handled = sum(line.what == "start" for line in lines)
     assert handled + lost >= sent, "an event was lost that nobody counted"
-    assert handled > 0.8 * sent
+    assert handled > 0.6 * sent
     field.emit("third")
     eventually(
         lambda: len({line.player for line in field.lines() if line.emitter == "third"}) == PLAYERS
