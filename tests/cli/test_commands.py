@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -102,6 +104,8 @@ def test_a_handler_that_raises_is_logged_with_its_ids_and_harms_nobody_else(fold
         (("emit", "scores:Clue", FOUND), 3, "its events are ClueFound"),
         (("emit", "scores:ClueFound", FOUND), 5, "nobody who handles 'clue_found'"),
         (("map", "--seconds", "0.1"), 5, "nobody is on this mesh"),
+        (("demo", "--mesh", "memory:one"), 2, "local:PATH"),
+        (("demo", "--mesh", "loacl"), 2, "local:PATH"),
         (("demo", "--seconds", "0"), 2, "at least 1"),
         (("demo", "--tracks", "nowhere"), 3, "no such folder"),
     ],
@@ -162,9 +166,61 @@ def test_with_reload_a_broken_file_may_be_mended(folder: Folder, broken: str, to
     assert hosting.wait(10) == 0
 
 
+def test_run_tells_programs_of_each_replica_that_is_ready_or_has_ended(folder: Folder) -> None:
+    hosting = subprocess.Popen(
+        [sys.executable, "-m", "thence.cli", "run", "scores:scores", "--json"],
+        cwd=folder.path,
+        env=folder.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert hosting.stdout is not None
+        ready = json.loads(hosting.stdout.readline())
+        os.kill(ready["pid"], signal.SIGKILL)
+        ended, again = (json.loads(hosting.stdout.readline()) for _ in range(2))
+    finally:
+        hosting.terminate()
+        rest, _ = hosting.communicate(timeout=20)
+    assert {line["schema"] for line in (ready, ended, again)} == {"thence.run/1"}
+    assert (ready["what"], ready["services"]) == ("ready", ["scores"])
+    assert (ended["what"], ended["pid"], ended["code"]) == ("ended", ready["pid"], -signal.SIGKILL)
+    assert again["what"] == "ready"
+    assert json.loads(rest)["what"] == "ended"
+
+
+def test_emit_stays_in_touch_while_it_waits_for_its_next_line(folder: Folder) -> None:
+    folder.host("scores:scores")
+    folder.host("ranks:ranks")
+    emitting = subprocess.Popen(
+        [sys.executable, "-m", "thence.cli", "emit", "scores:ClueFound", "-"],
+        cwd=folder.path,
+        env=folder.environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert emitting.stdin is not None
+        emitting.stdin.write(FOUND + "\n" + FOUND[:10])
+        emitting.stdin.flush()
+        eventually(folder.ledger)
+        seen = folder.run("map", "--seconds", "0.1", "--json")
+        assert seen.returncode == 0, "somebody did not answer"
+        emitting.stdin.write(FOUND[10:])
+    finally:
+        _, said = emitting.communicate(timeout=20)
+    assert emitting.returncode == 0
+    assert "2 emitted" in said
+    eventually(lambda: len(folder.ledger()) == 2)
+
+
 def test_help_teaches(folder: Folder) -> None:
     assert "Host services" in folder.run("--help").stdout
     for command in ("run", "emit", "map", "demo"):
         said = folder.run(command, "--help")
         assert said.returncode == 0
-        assert "--mesh" in said.stdout or command == "demo"
+        assert "--mesh" in said.stdout
+        assert "--json" in said.stdout

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.processes import Folder
+from tests.cli.processes import Folder, eventually
 
 GPX = """<?xml version="1.0"?>
 <gpx version="1.1" creator="test" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>
@@ -35,6 +35,18 @@ def test_the_demo_replays_recordings_and_finds_clues_on_them(
     said = folder.run("demo", "--seconds", "2", "--tracks", str(tmp_path / "tracks"), "--json")
     assert said.returncode == 0, said.stderr
     assert json.loads(said.stdout)["events"]["clue_found"] == 6
+
+
+def test_a_demo_may_be_looked_at_from_another_terminal(folder: Folder) -> None:
+    mesh = folder.environment["THENCE_MESH"]
+    folder.start("demo", "--seconds", "60", "--players", "5", "--mesh", mesh)
+
+    def services() -> set[str]:
+        said = folder.run("map", "--seconds", "0.1", "--json")
+        nodes = json.loads(said.stdout)["nodes"] if said.stdout else []
+        return {service for node in nodes for service in node["services"]}
+
+    eventually(lambda: len(services()) == 8, within=40)
 
 
 def test_a_broken_recording_is_named(folder: Folder, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from thence.app.node import Node
 from thence.cli.exits import CommandError, Exit
 from thence.cli.loading import load
 from thence.cli.options import Debug, Json, Mesh, run_loop
+from thence.cli.standard_input import lines
 from thence.delivery.emission import Receipt
 from thence.errors import InvalidEvent, PayloadTooLarge, SchemaMismatch
 from thence.events import Event, EventSpec, spec_of
@@ -77,7 +78,9 @@ async def _emit_lines(spec: EventSpec[Any], mesh: str | None, as_json: bool) -> 
     emitted = unheard = failed = 0
     began = shown = time.monotonic()
     async with Node(mesh=mesh) as node:
-        for number, line in enumerate(sys.stdin.buffer, start=1):
+        number = 0
+        async for line in lines():
+            number += 1
             if not line.strip():
                 continue
             try:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from thence.cli.exits import CommandError, Exit
-from thence.cli.options import Debug, Mesh
+from thence.cli.options import Debug, Json, Mesh
 from thence.cli.supervisor import Supervisor, python_module
 
 __all__ = ["run"]
@@ -28,12 +28,14 @@ def run(
         str | None, Parameter(help="tcp://host:port in place of a Unix socket; port 0 for any.")
     ] = None,
     mesh: Mesh = None,
+    json: Json = False,
     debug: Debug = False,
 ) -> int:
     """Host services until Ctrl-C or SIGTERM; a replica that crashes is started again.
 
     ``thence run scores:scores`` hosts the service ``scores`` of the module ``scores.py``. Several services
-    share a process; ``--replicas 3`` starts three such processes, which share the work by key.
+    share a process; ``--replicas 3`` starts three such processes, which share the work by key. With
+    ``--json``, a line on stdout tells of each replica that is ready, and of each that has ended.
     """
     if not services:
         raise CommandError(
@@ -63,10 +65,12 @@ def run(
         mesh or "",
         "--listen",
         listen or "",
+        "--json",
+        "lines" if json else "",
         *services,
     ]
-    return asyncio.run(_supervise(command, replicas, reload))
+    return asyncio.run(_supervise(command, replicas, reload, json))
 
 
-async def _supervise(command: list[str], replicas: int, reload: bool) -> int:
-    return await Supervisor(command, replicas).run(reload=reload)
+async def _supervise(command: list[str], replicas: int, reload: bool, as_json: bool) -> int:
+    return await Supervisor(command, replicas, as_json=as_json).run(reload=reload)

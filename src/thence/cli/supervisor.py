@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from thence.cli.exits import Exit
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "python_module", "tell"]
 
 logger = logging.getLogger("thence.run")
 
@@ -27,9 +28,10 @@ LOOK_EVERY = 0.5
 class Supervisor:
     """Starts ``count`` processes of one command, and keeps them running until told to stop."""
 
-    def __init__(self, command: Sequence[str], count: int) -> None:
+    def __init__(self, command: Sequence[str], count: int, *, as_json: bool) -> None:
         self._command = list(command)
         self._count = count
+        self._as_json = as_json
         self._stopping = asyncio.Event()
         self._processes: set[asyncio.subprocess.Process] = set()
         self._reload = False
@@ -75,6 +77,8 @@ class Supervisor:
             self._processes.add(process)
             code = await self._until_end(process)
             self._processes.discard(process)
+            if self._as_json:
+                tell("ended", pid=process.pid, code=code)
             if self._stopping.is_set():
                 if code not in (0, -signal.SIGTERM):
                     self.code = self.code or Exit.FAILED
@@ -163,6 +167,11 @@ def _describe(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return signal.Signals(-code).name
+
+
+def tell(what: str, **fields: object) -> None:
+    """A line of ``thence run --json``."""
+    print(json.dumps({"schema": "thence.run/1", "what": what, **fields}), flush=True)
 
 
 def python_module(module: str) -> list[str]:

@@ -19,6 +19,7 @@ from thence.app.node import Node
 from thence.app.service import Service
 from thence.cli.exits import CommandError, Exit
 from thence.cli.loading import load
+from thence.cli.supervisor import tell
 from thence.errors import ThenceError
 
 __all__ = ["end_with_parent", "host", "main", "services_of", "stop_on_signals"]
@@ -50,15 +51,24 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 async def host(
-    services: Sequence[Service], mesh: str | None, listen: str | None, parent: bool
+    services: Sequence[Service], mesh: str | None, listen: str | None, as_json: bool
 ) -> None:
     """Host these services until told to stop."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    if parent:
-        end_with_parent()
+    end_with_parent()
     async with Node(*services, mesh=mesh, listen=listen) as node:
-        logger.info("%s is ready: %d peers", node.name, len(node.report().peers))
+        report = node.report()
+        logger.info("%s is ready: %d peers", node.name, len(report.peers))
+        if as_json:
+            tell(
+                "ready",
+                pid=report.pid,
+                name=report.name,
+                node=report.node,
+                address=report.address,
+                services=report.services,
+            )
         await stop.wait()
         logger.info("%s is draining", node.name)
 
@@ -93,19 +103,24 @@ def services_of(specifications: Sequence[str]) -> list[Service]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``[--mesh MESH] [--listen ADDRESS] MODULE:SERVICE...``; only to be started by ``thence run``."""
+    """``--mesh MESH --listen ADDRESS --json LINES MODULE:SERVICE...``; only to be started by ``thence run``."""
     from thence.cli.options import run_loop
 
-    options = dict(zip(arguments[0:4:2], arguments[1:4:2], strict=True))
+    options = dict(zip(arguments[0:6:2], arguments[1:6:2], strict=True))
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
     try:
-        services = services_of(arguments[4:])
+        services = services_of(arguments[6:])
         run_loop(
-            host(services, options["--mesh"] or None, options["--listen"] or None, parent=True)
+            host(
+                services,
+                options["--mesh"] or None,
+                options["--listen"] or None,
+                as_json=bool(options["--json"]),
+            )
         )
     except (CommandError, ThenceError) as error:
         print(f"thence: {error}", file=sys.stderr)

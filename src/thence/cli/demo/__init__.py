@@ -33,6 +33,13 @@ def demo(
     tracks: Annotated[
         Path | None, Parameter(help="A folder of GPX recordings to walk along instead.")
     ] = None,
+    mesh: Annotated[
+        str | None,
+        Parameter(
+            name="--mesh",
+            help="Which mesh to play on, for 'thence map' to look at; by default one of its own.",
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -44,7 +51,7 @@ def demo(
         raise CommandError(f"--seconds {seconds:g}: give at least 1", Exit.USAGE)
     if players < 1:
         raise CommandError(f"--players {players}: give at least 1", Exit.USAGE)
-    return asyncio.run(_demo(_world(seconds, players, tracks), seconds, as_json=json))
+    return asyncio.run(_demo(_world(seconds, players, tracks), seconds, mesh, as_json=json))
 
 
 def _world(seconds: float, players: int, tracks: Path | None) -> Any:
@@ -56,13 +63,13 @@ def _world(seconds: float, players: int, tracks: Path | None) -> Any:
     return invent(players, seconds)
 
 
-async def _demo(world: Any, seconds: float, *, as_json: bool) -> int:
+async def _demo(world: Any, seconds: float, mesh: str | None, *, as_json: bool) -> int:
     playing = asyncio.current_task()
     assert playing is not None
     # Whoever ends the demo ends its processes too.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     try:
-        async with Game(world) as game:
+        async with Game(world, mesh) as game:
             with LiveTable(seconds, quiet=as_json) as screen:
                 screen.say("starting the services ...")
                 await game.start()

@@ -14,14 +14,12 @@ from typing import Any, Self
 
 import msgspec
 
+from thence.app.node import Node
 from thence.app.report import NodeReport
 from thence.cli.demo.facts import decode
 from thence.cli.demo.figures import Cascades
 from thence.cli.demo.places import examples
 from thence.cli.exits import CommandError, Exit
-from thence.clock import LoopClock
-from thence.identifiers import new_node_id
-from thence.mesh.discovery.runtime_directory import make_socket_path, runtime_directory
 
 __all__ = ["SERVICES", "Game"]
 
@@ -44,10 +42,11 @@ class Player(msgspec.Struct):
 
 
 class Game:
-    """All processes of one game, on a mesh of their own. An async context manager."""
+    """All processes of one game, on a mesh of their own unless told otherwise. An async context manager."""
 
-    def __init__(self, world: Any) -> None:
+    def __init__(self, world: Any, mesh: str | None) -> None:
         self._world = world
+        self._mesh = mesh
         self._folder = tempfile.TemporaryDirectory(prefix="thence-demo-")
         self._members: list[Player] = []
         self._readers: list[asyncio.Task[None]] = []
@@ -74,14 +73,19 @@ class Game:
         """Start every service, and the players when all others are ready."""
         folder = Path(self._folder.name)
         (folder / "world.json").write_bytes(msgspec.json.encode(self._world))
-        # Better said once here than by each process.
-        make_socket_path(
-            runtime_directory(folder / "mesh"),
-            new_node_id(LoopClock(asyncio.get_running_loop()).now()),
-        )
+        mesh = self._mesh
+        if mesh is None:
+            mesh = f"local:{folder / 'mesh'}"
+        elif mesh.startswith("memory:"):
+            raise CommandError(
+                f'--mesh {mesh}: processes meet on "local" or "local:PATH"', Exit.USAGE
+            )
+        # What is wrong with it is better said once here than by each process.
+        async with Node(mesh=mesh):
+            pass
         environment = {
             **os.environ,
-            "THENCE_MESH": f"local:{folder / 'mesh'}",
+            "THENCE_MESH": mesh,
             "TREASURE_HUNT_WORLD": str(folder / "world.json"),
             "PYTHONPATH": os.pathsep.join(
                 [str(examples()), os.environ.get("PYTHONPATH", "")]
