@@ -163,7 +163,7 @@ def test_with_reload_a_broken_file_may_be_mended(folder: Folder, broken: str, to
     file.write_text(source)
     eventually(lambda: folder.log(hosting).count(" is ready") == 2)
     hosting.terminate()
-    assert hosting.wait(10) == 0
+    assert hosting.wait(10) == 0, folder.log(hosting)
 
 
 def test_run_tells_programs_of_each_replica_that_is_ready_or_has_ended(folder: Folder) -> None:

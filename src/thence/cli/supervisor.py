@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from thence.cli.children import send_signal
 from thence.cli.exits import Exit
 
 __all__ = ["Supervisor", "python_module", "tell"]
@@ -63,8 +64,7 @@ class Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._processes:
-            if process.returncode is None:
-                process.send_signal(number)
+            send_signal(process, number)
 
     async def _keep(self, number: int) -> None:
         pause = FIRST_PAUSE
@@ -110,13 +110,12 @@ class Supervisor:
         await asyncio.wait({end, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not end.done():
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
+            send_signal(process, signal.SIGTERM)
             try:
                 await asyncio.wait_for(asyncio.shield(end), KILL_AFTER)
             except TimeoutError:
                 logger.error("process %d did not end within %g s: killed", process.pid, KILL_AFTER)
-                process.kill()
+                send_signal(process, signal.SIGKILL)
         return await end
 
     async def _first_of(self, *events: asyncio.Event, within: float | None = None) -> None:

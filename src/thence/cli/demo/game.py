@@ -16,6 +16,7 @@ import msgspec
 
 from thence.app.node import Node
 from thence.app.report import NodeReport
+from thence.cli.children import send_signal
 from thence.cli.demo.facts import decode
 from thence.cli.demo.figures import Cascades
 from thence.cli.demo.places import examples
@@ -126,14 +127,12 @@ class Game:
     async def __aexit__(self, *_exception: object) -> None:
         self._ending = True
         for member in self._members:
-            if member.process.returncode is None:
-                member.process.send_signal(signal.SIGTERM)
+            send_signal(member.process, signal.SIGTERM)
         ends = [asyncio.ensure_future(member.process.wait()) for member in self._members]
         if ends:
             _ended, late = await asyncio.wait(ends, timeout=END_WITHIN)
             for member in self._members:
-                if member.process.returncode is None:
-                    member.process.kill()
+                send_signal(member.process, signal.SIGKILL)
             if late:
                 await asyncio.wait(late)
         for reader in self._readers:
