@@ -17,8 +17,10 @@ class Watch:
     """An observer of any number of nodes that keeps what became of every event."""
 
     def __init__(self, *nodes: Node) -> None:
-        self.ends: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
-        """By event id, service and handler: handled, failed, or why it was shed."""
+        self.ends: defaultdict[str, defaultdict[str, list[tuple[str, str]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        """By event id and service: the handlers, and whether each handled or failed or why it was shed."""
         self.reached: dict[str, int] = {}
         """By event id: how many services it left for."""
         self.errors: list[BaseException] = []
@@ -30,7 +32,7 @@ class Watch:
         self.reached[str(event_id)] = targets
 
     def handled(self, event_id: Any, lineage: Any, event: str, service: str, handler: str) -> None:
-        self.ends[str(event_id), service, handler].append("handled")
+        self.ends[str(event_id)][service].append((handler, "handled"))
 
     def failed(
         self,
@@ -42,20 +44,16 @@ class Watch:
         error: BaseException,
     ) -> None:
         self.errors.append(error)
-        self.ends[str(event_id), service, handler].append("failed")
+        self.ends[str(event_id)][service].append((handler, "failed"))
 
     def shed(
         self, event_id: Any, lineage: Any, event: str, service: str, handler: str, reason: str
     ) -> None:
-        self.ends[str(event_id), service, handler].append(reason)
-
-    def services_of(self, event_id: str) -> set[str]:
-        """The services where that event has ended, well or not."""
-        return {service for known, service, _ in self.ends if known == event_id}
+        self.ends[str(event_id)][service].append((handler, reason))
 
     def totals(self) -> Counter[str]:
         """How often each end was met."""
-        return Counter(end for ends in self.ends.values() for end in ends)
+        return Counter(end for by in self.ends.values() for ends in by.values() for _, end in ends)
 
 
 async def eventually(condition: Callable[[], object]) -> None:

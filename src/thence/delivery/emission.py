@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 
 from thence.delivery.hosted import HostedHandler
 from thence.delivery.outlets import Outlet
+from thence.delivery.patience import Choice, GivenUp, PatientEmit
 from thence.delivery.routes import RouteTable
 from thence.delivery.targets import Route, Target
 from thence.errors import SchemaMismatch, ThenceError, UndeclaredEvent
@@ -25,9 +25,6 @@ from thence.facts import Observer
 from thence.identifiers import EventId
 
 __all__ = ["Emitter", "Receipt", "Refusal", "undeclared"]
-
-EMIT_PATIENCE = 30.0
-"""Seconds that a root emit waits for room at a receiver that does not keep up."""
 
 BURST = 256
 """Root emits after which one lets the loop go round."""
@@ -86,38 +83,18 @@ class Emitter:
         return await self._emit_patiently(route, payload, body)
 
     async def _emit_patiently(self, route: Route, payload: bytes, body: Event) -> Receipt:
-        """Take room at one outlet after the other, waiting where there is none, then send to all at once."""
-        deadline = self._loop.time() + EMIT_PATIENCE
-        given_up: dict[Target | Outlet, str] = {}
-        taken: set[Outlet] = set()
+        chosen = self._choose(route, body, {})
+        if all(outlet.room > 0 for _, outlet in chosen):
+            return _heeded(route, self._send(route, chosen, payload, body, None, {}))
+        waiting = PatientEmit(
+            lambda given_up: self._choose(route, body, given_up),
+            lambda choice, given_up: self._send(route, choice, payload, body, None, given_up),
+        )
         try:
-            while True:
-                chosen = self._choose(route, body, given_up)
-                full = next(((t, o) for t, o in chosen if o.room <= 0 and o not in taken), None)
-                if full is None:
-                    break
-                target, outlet = full
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        if await outlet.reserve():
-                            taken.add(outlet)
-                        elif not outlet.closed:
-                            given_up[target] = "too many events wait for their key to move"
-                except TimeoutError:
-                    # One replica that does not keep up takes nothing away from the others of a broadcast.
-                    given_up[outlet if target.broadcast else target] = (
-                        f"no room within {EMIT_PATIENCE:g} s"
-                    )
-        except BaseException:
-            for outlet in taken:
-                outlet.free(1)
+            return _heeded(route, await waiting.sent)
+        except asyncio.CancelledError:
+            waiting.withdraw()
             raise
-        for outlet in taken:
-            if any(outlet is one for _, one in chosen):
-                outlet.room += 1
-            else:
-                outlet.free(1)
-        return _heeded(route, self._send(route, chosen, payload, body, None, given_up))
 
     # -- consequences
 
@@ -204,9 +181,7 @@ class Emitter:
             self.observer.emitted(event_id, lineage, route.spec.name, len(payload), reached)
         return True
 
-    def _choose(
-        self, route: Route, body: Event, given_up: dict[Target | Outlet, str]
-    ) -> list[tuple[Target, Outlet]]:
+    def _choose(self, route: Route, body: Event, given_up: GivenUp) -> list[tuple[Target, Outlet]]:
         chosen: list[tuple[Target, Outlet]] = []
         for target in route.targets:
             if target in given_up:
@@ -224,11 +199,11 @@ class Emitter:
     def _send(
         self,
         route: Route,
-        chosen: Iterable[tuple[Target, Outlet]],
+        chosen: Choice,
         payload: bytes,
         body: Event,
         lineage: Lineage | None,
-        given_up: dict[Target | Outlet, str],
+        given_up: GivenUp,
     ) -> Receipt:
         self._sequence = sequence = self._sequence + 1
         reached: list[str] = []

@@ -6,7 +6,6 @@ never makes a receiver shed. Root emits wait for room, first come first served; 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +27,7 @@ class Outlet:
     """The window shared by all kinds of outlet. ``room`` is what is left of it.
 
     Whoever finds ``room`` above zero takes one and calls :meth:`send`, or gives it back with
-    :meth:`free`. While anybody waits there is no room: what is freed goes to those who wait.
+    :meth:`free`. What is freed goes to those who wait first, at once.
     """
 
     __slots__ = (
@@ -38,6 +37,7 @@ class Outlet:
         "congested",
         "ended",
         "node",
+        "reserved",
         "room",
         "target",
         "window",
@@ -48,6 +48,8 @@ class Outlet:
         self.window = window
         self.room = window
         self.ended = 0
+        self.reserved = 0
+        """Room taken by emits that still wait for room elsewhere."""
         self.congested = False
         self.closed = False
         self.target: Any = None
@@ -58,7 +60,7 @@ class Outlet:
     @property
     def outstanding(self) -> int:
         """Events sent and not acknowledged."""
-        return self.window - self.room - self._withheld
+        return self.window - self.room - self._withheld - self.reserved
 
     @property
     def sent(self) -> int:
@@ -80,11 +82,12 @@ class Outlet:
         if self.congested:
             self._withheld += count
             return
-        waiting = self._waiting
-        while count and waiting:
-            if waiting.popleft()(True):
-                count -= 1
         self.room += count
+        # Whoever goes on may write so much that the connection is full again.
+        while self._waiting and self.room > 0:
+            self.room -= 1
+            if not self._waiting.popleft()(True):
+                self.free(1)
 
     def set_congested(self, congested: bool) -> None:
         """Withhold all room while the connection takes no more."""
@@ -117,26 +120,9 @@ class Outlet:
         else:
             self._waiting.append(tell)
 
-    async def reserve(self) -> bool:
-        """Wait until one room is taken for the caller (True), or there will be none any more (False)."""
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        def tell(room: bool) -> bool:
-            if answer.done():
-                return False
-            answer.set_result(room)
-            return True
-
-        self.when_room(tell)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if answer.cancelled():
-                if tell in self._waiting:
-                    self._waiting.remove(tell)
-            elif answer.done() and answer.result():
-                self.free(1)
-            raise
+    def leave_line(self, tell: Callable[[bool], bool]) -> None:
+        """Forget a ``tell`` that was not called yet."""
+        self._waiting.remove(tell)
 
 
 class LinkOutlet(Outlet):

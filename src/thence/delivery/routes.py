@@ -107,16 +107,19 @@ class RouteTable:
         """The connection ended; what was unacknowledged on it is lost."""
         node = link.node
         del self.links[node]
-        for outlet in link.outlets.values():
+        outlets = link.outlets.values()
+        for outlet in outlets:
             target = outlet.target
             del target.outlets[node]
             self._wanted.pop((target.event, target.service, node), None)
-            self.count_lost(target, "connection lost", outlet.close())
-        self._refresh(*{outlet.target.event for outlet in link.outlets.values()})
+        self._refresh(*{outlet.target.event for outlet in outlets})
         if dead:
             self.forget(node)
         else:
             self.moves.gone(node)
+        # Those that wait there look for another place at once, so the routes come first.
+        for outlet in outlets:
+            self.count_lost(outlet.target, "connection lost", outlet.close())
 
     def set_ready(self, node: str, services: frozenset[str]) -> None:
         """That node's services take events from now on."""
