@@ -27,7 +27,7 @@ from thence.identifiers import EventId
 __all__ = ["Emitter", "Receipt", "Refusal", "undeclared"]
 
 BURST = 256
-"""Root emits after which one lets the loop go round."""
+"""Events emitted after which a root emit lets the loop go round."""
 
 
 class Refusal(Struct, frozen=True):
@@ -64,7 +64,6 @@ class Emitter:
         self._table = table
         self._routes = table.routes
         self._sequence = 0
-        self._burst = 0
         self._loop = asyncio.get_running_loop()
 
     # -- roots
@@ -73,14 +72,14 @@ class Emitter:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
-        self._burst += 1
-        if self._burst == BURST:
-            # A loop of emits that never has to wait would keep everything else from running.
-            self._burst = 0
-            await asyncio.sleep(0)
         if self._put(route, payload, body, None):
-            return Receipt(self._node, self._sequence, route.services)
-        return await self._emit_patiently(route, payload, body)
+            receipt = Receipt(self._node, self._sequence, route.services)
+        else:
+            receipt = await self._emit_patiently(route, payload, body)
+        if not receipt.sequence % BURST:
+            # A loop of emits that never has to wait would keep everything else from running.
+            await asyncio.sleep(0)
+        return receipt
 
     async def _emit_patiently(self, route: Route, payload: bytes, body: Event) -> Receipt:
         chosen = self._choose(route, body, {})
