@@ -4,6 +4,7 @@ General layout, ground floor first; a module imports only from floors below it.
 
 - ``events``: typed events, their encoding, their ancestry.
 - ``handling``: one handler, run on a carrier.
+- ``flow``: how much is let in: pure policies.
 - ``routing``: whose key is it, and whose turn: pure decisions.
 - ``mesh``: peers, links and frames; ``discovery`` (who is there) and ``wires`` (bytes to them).
 - ``delivery``: from ``emit`` to the outlets, and from an arrival to the end of its handlers.
@@ -30,6 +31,7 @@ from thence.errors import (
     UndeclaredEvent,
 )
 from thence.events import Event
+from thence.limits import Limit
 
 __all__ = [
     "CascadeLimit",
@@ -38,6 +40,7 @@ __all__ = [
     "Event",
     "Handlers",
     "InvalidEvent",
+    "Limit",
     "Node",
     "NodeClosed",
     "OutboxFull",

@@ -7,10 +7,12 @@ Whatever waits, waits on the event loop's timers; whatever measures, asks a cloc
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-__all__ = ["Clock", "LoopClock"]
+__all__ = ["Clock", "LoopClock", "stopwatch"]
 
 
 class Clock(Protocol):
@@ -46,3 +48,12 @@ class LoopClock:
     def now(self) -> datetime:
         """The date and time, in UTC."""
         return self._origin + timedelta(seconds=self._loop.time() - self._began)
+
+
+def stopwatch(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """What measures time on that loop: seconds, as its timers count them, but exact.
+
+    A loop's own ``time()`` may be what it was when the tick began, and in whole milliseconds (uvloop). A
+    loop that bends time says so by a method ``monotonic``.
+    """
+    return getattr(loop, "monotonic", time.monotonic)

@@ -53,7 +53,14 @@ class PayloadTooLarge(ThenceError):
 
 
 class RateLimited(ThenceError):
-    """A limit with `overflow="reject"`, or an event type's emission limit, refused an event."""
+    """A limit with `overflow="reject"`, or an event type's emission limit, refused an event.
+
+    `retry_after` says in how many seconds it may be emitted again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CascadeLimit(ThenceError):

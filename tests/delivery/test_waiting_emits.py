@@ -37,7 +37,9 @@ class Kept(Outlet):
         super().__init__(node, window)
         self.numbers: list[int] = []
 
-    def send(self, sequence: int, payload: bytes, body: Any, lineage: Lineage | None) -> None:
+    def send(
+        self, sequence: int, payload: bytes, body: Any, lineage: Lineage | None, sent: int = 0
+    ) -> None:
         self.numbers.append(body.number)
 
 

@@ -101,7 +101,7 @@ def test_a_subclass_takes_over_fields_and_policy_but_not_the_name() -> None:
     assert spec_of(PlayerEvent).name == "player"
 
 
-@pytest.mark.parametrize("keyword", ["durable", "ttl", "limit", "priority", "frozen", "rename"])
+@pytest.mark.parametrize("keyword", ["durable", "frozen", "rename"])
 def test_an_unknown_keyword_is_refused_and_the_known_ones_are_named(keyword: str) -> None:
     with pytest.raises(
         ConfigurationError, match=f"class Declared: '{keyword}'.*name, key, max_bytes, private"

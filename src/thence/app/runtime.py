@@ -23,6 +23,7 @@ from thence.events import Event, spec_of
 from thence.events.catalog import Catalog
 from thence.events.envelope import Arrival, event_id_of, lineage_of
 from thence.facts import Observer
+from thence.flow.limit import gate_for
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
@@ -36,6 +37,7 @@ from thence.mesh.messages import (
     Hello,
     Incompatible,
     Invalid,
+    Judged,
     Message,
     Moved,
     Ready,
@@ -62,6 +64,14 @@ class LocalSource:
         self.node = node
         self.label = name
         self.outlets: dict[int, LocalOutlet] = {}
+
+    def emitted_at(self, sent: int) -> float:
+        """The same stopwatch."""
+        return sent / 1000
+
+    def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
+        """Tell the emitter of this node."""
+        self.outlets[number].judged(sequence, reason, wait)
 
     def name_of(self, number: int) -> str:
         """Local arrivals carry their lineage whole."""
@@ -162,6 +172,7 @@ class Runtime:
     async def drain(self, within: float) -> bool:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
         self._leaving = True
+        self.emitter.stop()
         await self.discovery.withdraw()
         self._farewells = set(self.peers.links.values())
         for link in self._farewells:
@@ -212,7 +223,9 @@ class Runtime:
     # -- the services
 
     def _host(self, service: Service) -> None:
-        hosted = HostedService(service.name, service.concurrency)
+        hosted = HostedService(
+            service.name, service.concurrency, tuple(gate_for(limit) for limit in service.limits)
+        )
         self.services[service.name] = hosted
         wanted: dict[tuple[type[Event], bool], list[HostedHandler]] = {}
         for spec in service.handlers:
@@ -229,7 +242,12 @@ class Runtime:
             self._subscriptions[number] = subscription
             hosted.subscriptions.append(subscription)
             outlet = LocalOutlet(
-                self.node, number, subscription.window, subscription.arrival, self._enqueue_locally
+                self.node,
+                number,
+                subscription.window,
+                subscription.arrival,
+                self._enqueue_locally,
+                subscription.answers,
             )
             self._local.outlets[number] = outlet
             self.table.add_local(subscription.event.name, service.name, broadcast, outlet)
@@ -278,7 +296,7 @@ class Runtime:
                 lineage_of(arrival),
             )
             return
-        arrival.lineage = arrival.source = None
+        arrival.lineage = arrival.source = arrival.since = None
         envelope = msgspec.Raw(_encode(arrival))
         source.say(Moved(subscription.service.name, owner, (envelope,)))
 
@@ -321,7 +339,7 @@ class Runtime:
     def introduce(self) -> Hello:
         """This node, as of now."""
         subscribed = tuple(
-            Subscribed(s.number, s.service.name, s.event.schema, s.window, s.broadcast)
+            Subscribed(s.number, s.service.name, s.event.schema, s.window, s.broadcast, s.answers)
             for s in self._subscriptions.values()
         )
         # Whoever comes while this node drains need not begin to send anything.
@@ -335,6 +353,7 @@ class Runtime:
             subscribed,
             ready,
             os.getpid(),
+            self.peers.now(),
         )
 
     def joined(self, link: Link) -> None:
@@ -420,6 +439,11 @@ class Runtime:
         match message:
             case Ended(counts):
                 self._acknowledged(link, counts)
+            case Judged(number, sequence, reason, wait):
+                judged = link.outlets.get(number)
+                if judged is None:
+                    raise BadFrame("garbage", "a verdict on an event that was never sent")
+                judged.judged(sequence, reason, wait)
             case Ready():
                 self._peer_ready(link)
             case Fence(number, service):

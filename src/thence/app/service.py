@@ -11,7 +11,8 @@ from thence.app.context import Context
 from thence.durations import Duration
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
-from thence.handling.handler import Handler, HandlerPolicy
+from thence.handling.handler import Handler, HandlerPolicy, Overflow
+from thence.limits import Limits, check_limits, limits_of
 
 __all__ = ["Handlers", "Lifespan", "Service"]
 
@@ -67,6 +68,9 @@ class Handlers:
         queue: int = ...,
         concurrency: int = ...,
         timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
         broadcast: bool = ...,
         emits: Iterable[type[Event]] = ...,
     ) -> HandlerDecorator[E1]: ...
@@ -81,6 +85,9 @@ class Handlers:
         queue: int = ...,
         concurrency: int = ...,
         timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
         broadcast: bool = ...,
         emits: Iterable[type[Event]] = ...,
     ) -> HandlerDecorator[E1 | E2]: ...
@@ -96,6 +103,9 @@ class Handlers:
         queue: int = ...,
         concurrency: int = ...,
         timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
         broadcast: bool = ...,
         emits: Iterable[type[Event]] = ...,
     ) -> HandlerDecorator[E1 | E2 | E3]: ...
@@ -112,6 +122,9 @@ class Handlers:
         queue: int = ...,
         concurrency: int = ...,
         timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
         broadcast: bool = ...,
         emits: Iterable[type[Event]] = ...,
     ) -> HandlerDecorator[E1 | E2 | E3 | E4]: ...
@@ -122,6 +135,9 @@ class Handlers:
         queue: int = 1000,
         concurrency: int = 64,
         timeout: Duration = "30s",
+        limit: Limits = None,
+        overflow: Overflow = "wait",
+        queue_target: Duration | None = None,
         broadcast: bool = False,
         emits: Iterable[type[Event]] = (),
     ) -> Callable[[Any], Any]:
@@ -134,6 +150,12 @@ class Handlers:
         :param queue: how many events may wait for it; what comes then is shed and counted.
         :param concurrency: runs in flight at once.
         :param timeout: time for one run.
+        :param limit: how often it may be started, as in ``"200/s"``, a :class:`~thence.Limit`, or a list of
+            them which must all hold.
+        :param overflow: what becomes of events beyond the limit: ``"wait"`` in line, ``"drop"``,
+            ``"latest"`` (the newest of each key stays), or ``"reject"`` (their emitter is told).
+        :param queue_target: how long events may stand in a line that never empties, as in ``"100ms"``; what
+            has waited longer is shed, the lowest priority first. By default the line has no such bound.
         :param broadcast: each replica of the service handles each event, rather than one of them.
         :param emits: types emitted through ``ctx.emit``.
         :raises ConfigurationError: something here can't be kept; the message names what to change.
@@ -145,7 +167,14 @@ class Handlers:
                 "on() needs at least one event type, for example @service.on(ClueFound)"
             )
         policy = HandlerPolicy.checked(
-            queue=queue, concurrency=concurrency, timeout=timeout, broadcast=broadcast, emits=emits
+            queue=queue,
+            concurrency=concurrency,
+            timeout=timeout,
+            broadcast=broadcast,
+            emits=emits,
+            limit=limit,
+            overflow=overflow,
+            queue_target=queue_target,
         )
 
         def register(function: Any) -> Any:
@@ -170,10 +199,16 @@ class Service(Handlers):
         as ``ctx.state``; entered before the service takes events, left after its last handler has ended.
     :param concurrency: handler runs in flight at once, over all the service's handlers; by default only the
         handlers' own bounds hold.
+    :param limit: how often its handlers may be started, all together.
     """
 
     def __init__(
-        self, name: str, *, lifespan: Lifespan | None = None, concurrency: int | None = None
+        self,
+        name: str,
+        *,
+        lifespan: Lifespan | None = None,
+        limit: Limits = None,
+        concurrency: int | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(name, str) or not _SERVICE_NAME.fullmatch(name):
@@ -188,6 +223,12 @@ class Service(Handlers):
         self.name = name
         self.lifespan = lifespan
         self.concurrency = concurrency
+        self.limits = limits_of(limit)
+
+    def _add(self, handler: Handler) -> None:
+        for event in handler.events:
+            check_limits(f"service {self.name!r}", self.limits, event, spec_of(event).key)
+        super()._add(handler)
 
     def include(self, *handlers: Handlers) -> None:
         """Take over the handlers declared elsewhere.

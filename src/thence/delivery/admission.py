@@ -1,20 +1,37 @@
 """Who may run now, who waits, and what follows whom: the books of a node's arrivals.
 
-An arrival is admitted, or waits for its block, its lane or a free place, or is shed; each way it is
-acknowledged in the end, once. What may run is put into ``ready``; whoever runs it says when it has ended.
+An arrival is admitted, or waits for its block, its lane, a free place or its handler's limit, or is shed;
+each way it is acknowledged in the end, once. What may run is put into ``ready``; whoever runs it says when
+it has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from operator import itemgetter
 
+from thence.clock import stopwatch
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
+from thence.delivery.outlets import REPLACED
 from thence.events.envelope import Arrival, Source, event_id_of, lineage_of
 from thence.facts import Observer
 from thence.routing.replicas import block_of
 
 __all__ = ["Admission"]
+
+CLOSING = "closing"
+BREAKER = "breaker open"
+EXPIRED = "expired"
+OVERLOADED = "overloaded"
+QUEUE_FULL = "queue full"
+MOVING = "key is moving"
+
+NEVER = float("inf")
+
+A_MOMENT = 1e-6
+"""Seconds added to a wait, so that rounding never makes it end too early."""
 
 
 class Admission:
@@ -25,12 +42,20 @@ class Admission:
     """
 
     def __init__(self, move: Callable[[Arrival, str], None], wake: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = stopwatch(self._loop)
+        """Seconds, as limits count them."""
         self.observer: Observer | None = None
         self.ready: deque[tuple[HostedHandler, Arrival]] = deque()
         """What may run: the handler has a place for it."""
         self.wake = wake
         self._move = move
         self._stopped = False
+        self._next: deque[Arrival] = deque()
+        """Whose turn it is in their lanes, to be given to their handlers."""
+        self._starting = False
+        self._lined: set[HostedHandler] = set()
+        """The handlers that ever had a line."""
 
     # -- coming in
 
@@ -39,22 +64,53 @@ class Admission:
         subscription: Subscription = arrival.subscription
         service = subscription.service
         if self._stopped:
-            self._shed(subscription, arrival, "closing")
+            self._shed(subscription, arrival, CLOSING)
             return
         if subscription.key is not None:
             key = getattr(arrival.body, subscription.key)
             if subscription.owned and not self._may_handle(service, arrival, key):
                 return
-            if key in service.lanes and subscription.waiting >= subscription.window:
-                self._shed(subscription, arrival, "queue full")
+            if key in service.lanes:
+                self._follow(subscription, arrival, key)
                 return
-            service.unfinished[arrival] = len(subscription.handlers)
-            if not service.lanes.enter(key, arrival):
-                subscription.waiting += 1
-                return
-        else:
-            service.unfinished[arrival] = len(subscription.handlers)
+            service.lanes.enter(key, arrival)
+        service.unfinished[arrival] = len(subscription.handlers)
         self._start(arrival)
+
+    def _follow(self, subscription: Subscription, arrival: Arrival, key: Hashable) -> None:
+        """Something of the arrival's key is unfinished: wait in the lane, or take another's place in it."""
+        service = subscription.service
+        if subscription.newest is not None:
+            waiting = subscription.newest.get(key)
+            if waiting is not None:
+                self._replace(waiting, arrival)
+                return
+        if subscription.waiting >= subscription.window:
+            self._shed(subscription, arrival, QUEUE_FULL)
+            return
+        if subscription.answers:
+            refusal = self._refused_by_all(subscription, arrival)
+            if refusal is not None:
+                self._shed(subscription, arrival, *refusal)
+                return
+            arrival.source.judge(subscription.number, arrival.sequence, "", 0.0)
+        service.unfinished[arrival] = len(subscription.handlers)
+        arrival.since = self.now()
+        service.lanes.enter(key, arrival)
+        subscription.waiting += 1
+        if subscription.newest is not None:
+            subscription.newest[key] = arrival
+
+    def _replace(self, waiting: Arrival, newer: Arrival) -> None:
+        """The newer event takes the place of one that has not begun, which counts as ended."""
+        subscription: Subscription = waiting.subscription
+        for handler in subscription.handlers:
+            handler.shed[REPLACED] += 1
+            self._note_shed(handler, waiting, REPLACED)
+        waiting.source.owe(subscription.number, 1, subscription.acknowledge_at)
+        newer.since = self.now()
+        for field in Arrival.__struct_fields__:
+            setattr(waiting, field, getattr(newer, field))
 
     def _may_handle(self, service: HostedService, arrival: Arrival, key: object) -> bool:
         ownership = service.ownership
@@ -67,7 +123,7 @@ class Admission:
         elif ownership.may_handle(block):
             return True
         elif ownership.waiting >= subscription.window:
-            self._shed(subscription, arrival, "key is moving")
+            self._shed(subscription, arrival, MOVING)
         elif ownership.park(block, arrival):
             service.unfinished[arrival] = len(subscription.handlers)
         else:
@@ -86,39 +142,118 @@ class Admission:
         if service.fences:
             self._lower_fences(service, arrival)
 
+    def _refused_by_all(
+        self, subscription: Subscription, arrival: Arrival
+    ) -> tuple[str, float] | None:
+        """The mildest refusal, if the limits of all handlers refuse the arrival as things are."""
+        now = self.now()
+        refusals = [handler.refusal(arrival, now) for handler in subscription.handlers]
+        return min(refusals, key=itemgetter(1)) if all(wait for _, wait in refusals) else None
+
     def _start(self, arrival: Arrival) -> None:
         """Give an arrival to its handlers; and those that follow it in its lane, as far as it is shed."""
-        following: Arrival | None = arrival
-        while following is not None:
-            following = self._offer(following)
+        self._next.append(arrival)
+        self._start_next()
         if self.ready:
             self.wake()
 
-    def _offer(self, arrival: Arrival) -> Arrival | None:
-        """Give an arrival to its handlers. When none of them takes it: the next one in its lane."""
-        subscription: Subscription = arrival.subscription
-        following = None
-        for handler in subscription.handlers:
-            # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
-            if not (handler.line or self._stopped) and handler.has_place:
-                self._begin(handler, arrival)
-            elif len(handler.line) < handler.queue and not self._stopped:
-                handler.line.append(arrival)
-            else:
-                following = self._shed_part(
-                    handler, arrival, "closing" if self._stopped else "queue full"
-                )
-        return following
+    def _start_next(self) -> None:
+        # Not recursively: a whole lane may be shed, one after the other.
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            while self._next:
+                arrival = self._next.popleft()
+                subscription: Subscription = arrival.subscription
+                refusals = [self._offer(handler, arrival) for handler in subscription.handlers]
+                if subscription.answers:
+                    # The mildest: it was let in if one handler has taken it.
+                    verdict = min(refusals, key=itemgetter(1))
+                    arrival.source.judge(subscription.number, arrival.sequence, *verdict)
+        finally:
+            self._starting = False
 
-    def _shed_part(self, handler: HostedHandler, arrival: Arrival, reason: str) -> Arrival | None:
-        """One handler of an admitted arrival never gets to run. Returns what may start now, if anything."""
+    def _offer(self, handler: HostedHandler, arrival: Arrival) -> tuple[str, float]:
+        """Give an arrival to a handler: it starts, waits in line, or is shed for the reason returned."""
+        gate, line = handler.gate, handler.line
+        reason, early = "", 0.0
+        if self._stopped:
+            reason = CLOSING
+        elif objection := self._objection(handler, arrival, self.now()):
+            reason = objection
+        # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
+        elif not len(line) and handler.has_place:
+            if gate is None or not (early := handler.admit(arrival, self.now())):
+                self._begin(handler, arrival)
+                return "", 0.0
+            if handler.overflow in ("drop", "reject"):
+                reason = gate.reason
+        elif gate is not None and handler.overflow == "reject":
+            reason, early = handler.refusal(arrival, self.now())
+        if not reason:
+            victim = line.victim_for(arrival) if len(line) >= handler.queue else None
+            if victim is not arrival:
+                self._stand_in_line(handler, arrival, early)
+                if victim is not None:
+                    self._shed_part(handler, victim, QUEUE_FULL)
+                return "", 0.0
+            reason = QUEUE_FULL
+        self._shed_part(handler, arrival, reason)
+        return reason, early or NEVER
+
+    def _stand_in_line(self, handler: HostedHandler, arrival: Arrival, early: float) -> None:
+        subscription: Subscription = arrival.subscription
+        now = self.now()
+        if arrival.since is None:
+            arrival.since = now
+        if handler.queue_delay is not None and not len(handler.line):
+            handler.queue_delay.was_empty(now)
+        handler.line.append(arrival)
+        self._lined.add(handler)
+        if subscription.newest is not None:
+            subscription.newest[subscription.key_of(arrival)] = arrival
+        if early:
+            handler.postpone_first(now + early + A_MOMENT)
+            self._set_alarm(handler, now)
+        elif handler.gate is not None and handler.has_place:
+            self._move_on(handler)
+
+    def _objection(self, handler: HostedHandler, arrival: Arrival, now: float) -> str:
+        """Why an arrival should not begin any more, limits aside."""
+        if now >= _expiry_of(arrival):
+            return EXPIRED
+        delay = handler.queue_delay
+        if (
+            delay is not None
+            and arrival.since is not None
+            and not delay.allows(now - arrival.since, now)
+        ):
+            return OVERLOADED
+        if handler.breaker.state != "closed" and not handler.breaker.allows(now):
+            return BREAKER
+        return ""
+
+    def _shed_part(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
+        """One handler of an admitted arrival never gets to run. What may start now is noted in ``_next``."""
         handler.shed[reason] += 1
         self._note_shed(handler, arrival, reason)
-        return self._part_ended(arrival)
+        self._waits_no_more(arrival)
+        after = self._part_ended(arrival)
+        if after is not None:
+            self._next.append(after)
+
+    def _waits_no_more(self, arrival: Arrival) -> None:
+        subscription: Subscription = arrival.subscription
+        if subscription.newest is not None:
+            key = subscription.key_of(arrival)
+            if subscription.newest.get(key) is arrival:
+                del subscription.newest[key]
 
     def _begin(self, handler: HostedHandler, arrival: Arrival) -> None:
         handler.in_flight += 1
         handler.service.in_flight += 1
+        self._waits_no_more(arrival)
         self.ready.append((handler, arrival))
 
     # -- going out
@@ -128,12 +263,13 @@ class Admission:
         service = handler.service
         handler.in_flight -= 1
         service.in_flight -= 1
-        if handler.line or service.concurrency is not None:
+        if len(handler.line) or service.concurrency is not None:
             self._next_in_line(handler)
         following = self._part_ended(arrival)
         if following is not None:
-            self._start(following)
-        elif self.ready:
+            self._next.append(following)
+            self._start_next()
+        if self.ready:
             self.wake()
 
     def begun_unasked(self, handler: HostedHandler, arrival: Arrival) -> None:
@@ -150,8 +286,7 @@ class Admission:
         """A place has become free."""
         service = handler.service
         if service.concurrency is None:
-            while handler.line and handler.in_flight < handler.concurrency:
-                self._begin(handler, handler.line.popleft())
+            self._move_on(handler)
             return
         # The place is the service's: its handlers take turns.
         here = service.handlers.index(handler) + 1
@@ -160,9 +295,48 @@ class Admission:
         while begun:
             begun = False
             for one in turns:
-                if one.line and one.has_place:
-                    self._begin(one, one.line.popleft())
-                    begun = True
+                begun |= self._move_on(one, at_most=1)
+
+    def _move_on(self, handler: HostedHandler, at_most: int | None = None) -> bool:
+        """Begin what waits in line, as far as there are places and the limit allows; whether any did."""
+        line, gate = handler.line, handler.gate
+        begun = 0
+        while len(line):
+            now = self.now()
+            arrival = line.first()
+            if reason := self._objection(handler, arrival, now):
+                self._shed_part(handler, line.pop(), reason)
+                continue
+            if begun == at_most or line.due > now or not handler.has_place:
+                break
+            if gate is not None and (early := handler.admit(arrival, now)):
+                if handler.overflow == "drop":
+                    self._shed_part(handler, line.pop(), gate.reason)
+                else:
+                    handler.postpone_first(now + early + A_MOMENT)
+                continue
+            self._begin(handler, line.pop())
+            begun += 1
+        if gate is not None and len(line):
+            self._set_alarm(handler, self.now())
+        self._start_next()
+        return begun > 0
+
+    def _set_alarm(self, handler: HostedHandler, now: float) -> None:
+        """Look again when the limit lets the first in line go. Without a free place, an end will do that."""
+        if handler.alarm is not None:
+            handler.alarm.cancel()
+            handler.alarm = None
+        if self._stopped or not handler.has_place:
+            return
+        due = min(handler.line.due, _expiry_of(handler.line.first()))
+        handler.alarm = self._loop.call_later(max(0.0, due - now), self._alarmed, handler)
+
+    def _alarmed(self, handler: HostedHandler) -> None:
+        handler.alarm = None
+        self._move_on(handler)
+        if self.ready:
+            self.wake()
 
     def _part_ended(self, arrival: Arrival) -> Arrival | None:
         """One handler of an admitted arrival has ended. Returns the next in its lane if that was the last."""
@@ -188,12 +362,16 @@ class Admission:
             self._lower_fences(service, arrival)
         return following
 
-    def _shed(self, subscription: Subscription, arrival: Arrival, reason: str) -> None:
-        """Nobody handles this arrival."""
+    def _shed(
+        self, subscription: Subscription, arrival: Arrival, reason: str, wait: float = 0.0
+    ) -> None:
+        """Nobody handles this arrival; after ``wait`` seconds it might have been let in."""
         for handler in subscription.handlers:
             handler.shed[reason] += 1
             self._note_shed(handler, arrival, reason)
         arrival.source.owe(subscription.number, 1, subscription.acknowledge_at)
+        if subscription.answers:
+            arrival.source.judge(subscription.number, arrival.sequence, reason, wait or NEVER)
         service = subscription.service
         if service.unfinished.pop(arrival, None) is not None and service.fences:
             # It had waited for its block.
@@ -232,21 +410,23 @@ class Admission:
                 service.fences.remove(fence)
                 ended()
 
-    def stop(self, services: set[HostedService]) -> None:
-        """Let nothing in any more: what is ready or waits in line at ``services`` is shed."""
+    def stop(self) -> None:
+        """Let nothing in any more: what is ready or waits in line is shed."""
         self._stopped = True
-        services = services | {handler.service for handler, _ in self.ready}
         while self.ready:
             handler, arrival = self.ready.popleft()
             handler.in_flight -= 1
             handler.service.in_flight -= 1
-            self._shed_chain(handler, arrival)
-        for service in services:
-            for handler in service.handlers:
-                while handler.line:
-                    self._shed_chain(handler, handler.line.popleft())
+            self._shed_part(handler, arrival, CLOSING)
+        for handler in self._lined:
+            if handler.alarm is not None:
+                handler.alarm.cancel()
+            while len(handler.line):
+                self._shed_part(handler, handler.line.pop(), CLOSING)
+        self._start_next()
 
-    def _shed_chain(self, handler: HostedHandler, arrival: Arrival) -> None:
-        following = self._shed_part(handler, arrival, "closing")
-        if following is not None:
-            self._start(following)
+
+def _expiry_of(arrival: Arrival) -> float:
+    """When an arrival is too old to be handled, by this node's stopwatch."""
+    ttl: float | None = arrival.subscription.event.policy.ttl
+    return NEVER if ttl is None else arrival.source.emitted_at(arrival.sent) + ttl

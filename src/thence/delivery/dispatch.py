@@ -113,6 +113,7 @@ class Dispatcher:
 
     async def _work(self, carrier: Carrier) -> None:
         """One batch after another, on one carrier."""
+        now = self.admission.now
         while True:
             source, batch = await next_job()
             self._handler = None
@@ -120,7 +121,11 @@ class Dispatcher:
                 arrival.source = source
                 subscription: Subscription = arrival.subscription
                 handler = subscription.direct
-                if handler is None or subscription.service.unfinished:
+                if (
+                    handler is None
+                    or subscription.service.unfinished
+                    or (handler.gate is not None and handler.admit(arrival, now()))
+                ):
                     self.admission.admit(arrival)
                     continue
                 self._arrival = arrival
@@ -285,8 +290,11 @@ class Dispatcher:
                 )
         if error is not None:
             self._note_failure(handler, arrival, error)
-        elif self.observer is not None:
-            self._note_handled(handler, arrival)
+        else:
+            if handler.breaker.state != "closed":
+                handler.note_recovery()
+            if self.observer is not None:
+                self._note_handled(handler, arrival)
         self.admission.ended(handler, arrival)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
@@ -310,7 +318,7 @@ class Dispatcher:
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
         handler.handled -= 1
-        handler.failed += 1
+        opened = handler.note_failure(self.admission.now())
         event_id, lineage = event_id_of(arrival), lineage_of(arrival)
         logger.error(
             "handler %s of service %s failed on %s: %s: %s (event %s, root %s, cause %s)",
@@ -324,6 +332,13 @@ class Dispatcher:
             lineage.cause if lineage else "none",
             exc_info=None if isinstance(error, ThenceError) else error,
         )
+        if opened:
+            logger.warning(
+                "handler %s of service %s does nothing but fail: its events are shed for a while, then one is "
+                "tried (breaker open)",
+                handler.name,
+                handler.service.name,
+            )
         if self.observer is not None:
             event = arrival.subscription.event.name
             self.observer.failed(
@@ -349,7 +364,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Begin no further run: what is waiting here, and what still arrives, is shed."""
         self._carriers.close()
-        self.admission.stop({run.handler.service for run in self._runs})
+        self.admission.stop()
 
     def cancel(self) -> list[asyncio.Task[Any]]:
         """Cancel every run in flight, begin no other, and return their tasks."""
@@ -370,6 +385,12 @@ class _Nowhere:
         raise LookupError(number)
 
     def owe(self, number: int, count: int, at_once: int) -> None:
+        raise LookupError(number)
+
+    def emitted_at(self, sent: int) -> float:
+        raise LookupError(sent)
+
+    def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         raise LookupError(number)
 
 

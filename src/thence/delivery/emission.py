@@ -7,17 +7,21 @@ services would be a wait cycle. What finds no room is counted and named in the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections import Counter
 from typing import Any
 
 from msgspec import Struct
 
+from thence.clock import stopwatch
+from thence.delivery.conflation import Conflation
 from thence.delivery.hosted import HostedHandler
-from thence.delivery.outlets import Outlet
-from thence.delivery.patience import Choice, GivenUp, PatientEmit
+from thence.delivery.outlets import REPLACED, Outlet, Verdict
+from thence.delivery.patience import EMIT_PATIENCE, Choice, GivenUp, PatientEmit
 from thence.delivery.routes import RouteTable
 from thence.delivery.targets import Route, Target
-from thence.errors import SchemaMismatch, ThenceError, UndeclaredEvent
+from thence.errors import RateLimited, SchemaMismatch, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
 from thence.events.envelope import Arrival, lineage_below
 from thence.events.lineage import Lineage
@@ -35,6 +39,8 @@ class Refusal(Struct, frozen=True):
 
     service: str
     reason: str
+    retry_after: float | None = None
+    """Seconds after which a limit might let it in."""
 
 
 class Receipt(Struct, frozen=True, gc=False):
@@ -53,18 +59,36 @@ class Receipt(Struct, frozen=True, gc=False):
         return str(EventId(self.node, self.sequence))
 
 
+class Emission(Struct, eq=False):
+    """An event on its way to its outlets, where that takes more than sending it."""
+
+    route: Route
+    payload: bytes
+    body: Event
+    lineage: Lineage | None
+    sent: int = 0
+    """Milliseconds of the node's stopwatch, for a type with a time to live."""
+    sequence: int = 0
+    asks: bool = False
+    """Whether somebody waits to be told if it was let in."""
+
+
 class Emitter:
     """Everything that one node emits."""
 
     def __init__(self, node: str, table: RouteTable) -> None:
         self.observer: Observer | None = None
         self.refused: Counter[tuple[str, str, str]] = Counter()
-        """What found no room: by event, service and reason."""
+        """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
         self._node = node
         self._table = table
         self._routes = table.routes
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
+        self._now = stopwatch(self._loop)
+        self._conflation: Conflation[Emission] = Conflation(self._release)
+        self._asked: dict[int, list[tuple[str, asyncio.Future[Verdict]]]] = {}
+        """By sequence number, the services that will say whether they let an event in."""
 
     # -- roots
 
@@ -82,18 +106,52 @@ class Emitter:
         return receipt
 
     async def _emit_patiently(self, route: Route, payload: bytes, body: Event) -> Receipt:
+        emission = self._emission(route, payload, body, None, asks=True)
+        kept = self._kept_back(emission)
+        if kept is not None:
+            return kept
         chosen = self._choose(route, body, {})
         if all(outlet.room > 0 for _, outlet in chosen):
-            return _heeded(route, self._send(route, chosen, payload, body, None, {}))
-        waiting = PatientEmit(
-            lambda given_up: self._choose(route, body, given_up),
-            lambda choice, given_up: self._send(route, choice, payload, body, None, given_up),
-        )
-        try:
-            return _heeded(route, await waiting.sent)
-        except asyncio.CancelledError:
-            waiting.withdraw()
-            raise
+            receipt = self._send(emission, chosen, {})
+        else:
+            waiting = PatientEmit(
+                lambda given_up: self._choose(route, body, given_up),
+                lambda choice, given_up: self._send(emission, choice, given_up),
+            )
+            try:
+                receipt = await waiting.sent
+            except asyncio.CancelledError:
+                waiting.withdraw()
+                raise
+        if receipt.sequence in self._asked:
+            receipt = await self._judged(route, receipt)
+        return _heeded(route, receipt)
+
+    async def _judged(self, route: Route, receipt: Receipt) -> Receipt:
+        """The receipt, when all receivers that tell have told whether they let the event in."""
+        asked = self._asked.pop(receipt.sequence)
+        await asyncio.wait([answer for _, answer in asked], timeout=EMIT_PATIENCE)
+        taken = set[str]()
+        refusals: dict[str, Refusal] = {}
+        for service, answer in asked:
+            verdict = answer.result() if answer.done() else Verdict("", 0.0)
+            if not verdict.reason:
+                taken.add(service)
+            else:
+                retry_after = verdict.wait if math.isfinite(verdict.wait) else None
+                refusals[service] = Refusal(service, verdict.reason, retry_after)
+        refused = tuple(r for service, r in refusals.items() if service not in taken)
+        names = {one.service for one in refused}
+        targets = tuple(service for service in receipt.targets if service not in names)
+        waits = [one.retry_after for one in refused if one.retry_after is not None]
+        if waits and not targets:
+            reasons = "; ".join(f"{one.service}: {one.reason}" for one in refused)
+            raise RateLimited(
+                f"event {route.spec.name!r} was refused by all who want it ({reasons}): emit it again in "
+                f"{min(waits):.3g} s, or emit fewer",
+                min(waits),
+            )
+        return Receipt(receipt.node, receipt.sequence, targets, receipt.refused + refused)
 
     # -- consequences
 
@@ -103,9 +161,9 @@ class Emitter:
         lineage = lineage_below(arrival)
         if self._put(route, payload, body, lineage):
             return Receipt(self._node, self._sequence, route.services)
-        return _heeded(
-            route, self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
-        )
+        emission = self._emission(route, payload, body, lineage)
+        kept = self._kept_back(emission)
+        return kept or _heeded(route, self._send(emission, self._choose(route, body, {}), {}))
 
     def emit_consequences(
         self, handler: HostedHandler, arrival: Arrival, result: Any, context: Any
@@ -124,13 +182,22 @@ class Emitter:
             payload, body = route.seal(result)
             lineage = lineage_below(arrival)
             if not self._put(route, payload, body, lineage):
-                self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
+                self._send_consequence(route, payload, body, lineage)
             return
         sealed = self._sealed_all(handler, result, context)
         lineage = lineage_below(arrival)
         for route, payload, body in sealed:
             if not self._put(route, payload, body, lineage):
-                self._send(route, self._choose(route, body, {}), payload, body, lineage, {})
+                self._send_consequence(route, payload, body, lineage)
+
+    def _send_consequence(
+        self, route: Route, payload: bytes, body: Event, lineage: Lineage
+    ) -> None:
+        emission = self._emission(route, payload, body, lineage)
+        # Beyond the limit of its type it is counted; the handler has done nothing wrong.
+        with contextlib.suppress(RateLimited):
+            if self._kept_back(emission) is None:
+                self._send(emission, self._choose(route, body, {}), {})
 
     def _sealed_all(
         self, handler: HostedHandler, result: Any, context: Any
@@ -195,29 +262,90 @@ class Emitter:
                 chosen.append((target, outlet))
         return chosen
 
-    def _send(
+    def _emission(
         self,
         route: Route,
-        chosen: Choice,
         payload: bytes,
         body: Event,
         lineage: Lineage | None,
-        given_up: GivenUp,
-    ) -> Receipt:
-        self._sequence = sequence = self._sequence + 1
+        *,
+        asks: bool = False,
+    ) -> Emission:
+        sent = 0 if route.spec.policy.ttl is None else max(1, int(self._now() * 1000))
+        return Emission(route, payload, body, lineage, sent, asks=asks)
+
+    def _kept_back(self, emission: Emission) -> Receipt | None:
+        """None if the limit of its type lets the event go; a receipt if it waits and may give way to another.
+
+        :raises RateLimited: it is refused.
+        """
+        route = emission.route
+        if route.gate is None:
+            return None
+        policy = route.spec.policy
+        early = route.gate.admit(emission.body, "", self._now())
+        if policy.overflow == "latest":
+            key = (route.spec.name, route.spec.key_of(emission.body))
+            if self._conflation.take(key) is not None:
+                self.refused[route.spec.name, "", REPLACED] += 1
+            if not early:
+                return None
+            self._sequence = emission.sequence = self._sequence + 1
+            emission.asks = False
+            if self._conflation.keep(key, emission, early):
+                return Receipt(self._node, emission.sequence, route.services)
+        elif not early:
+            return None
+        reason = route.gate.reason
+        self.refused[route.spec.name, "", reason] += 1
+        raise RateLimited(
+            f"event {route.spec.name!r} is beyond the limit of its type ({reason}): emit it again in "
+            f"{early:.3g} s, emit fewer, or raise limit= of the class",
+            early,
+        )
+
+    def _release(self, emission: Emission) -> float:
+        """Send what was kept back, or tell in how many seconds to try again."""
+        route = emission.route
+        assert route.gate is not None
+        early = route.gate.admit(emission.body, "", self._now())
+        if not early:
+            self._send(emission, self._choose(route, emission.body, {}), {})
+        return early
+
+    def stop(self) -> None:
+        """Send nothing more that was kept back."""
+        for emission in self._conflation.close():
+            self.refused[emission.route.spec.name, "", "closing"] += 1
+
+    def _send(self, emission: Emission, chosen: Choice, given_up: GivenUp) -> Receipt:
+        route, lineage = emission.route, emission.lineage
+        sequence = emission.sequence
+        if not sequence:
+            self._sequence = sequence = self._sequence + 1
         reached: list[str] = []
         reasons: dict[str, str] = {
             (one.target if isinstance(one, Outlet) else one).service: reason
             for one, reason in given_up.items()
         }
+        asked: list[tuple[str, asyncio.Future[Verdict]]] = []
+        expired = self._is_expired(emission)
         for target, outlet in chosen:
-            if outlet.room > 0:
+            if expired:
+                reasons[target.service] = "expired"
+            elif outlet.room > 0:
                 outlet.room -= 1
-                outlet.send(sequence, payload, body, lineage)
+                outlet.send(sequence, emission.payload, emission.body, lineage, emission.sent)
                 if target.service not in reached:
                     reached.append(target.service)
+                if emission.asks and outlet.answers:
+                    answer: asyncio.Future[Verdict] = self._loop.create_future()
+                    outlet.asked[sequence] = answer
+                    asked.append((target.service, answer))
             else:
                 reasons[target.service] = "no room"
+        if asked:
+            self._asked[sequence] = asked
         for target in route.targets:
             if target.service not in reached:
                 reasons.setdefault(
@@ -229,10 +357,15 @@ class Emitter:
         if not route.targets:
             route.unheard += 1
         if self.observer is not None:
+            size, reach = len(emission.payload), len(reached)
             event_id = EventId(self._node, sequence)
-            self.observer.emitted(event_id, lineage, route.spec.name, len(payload), len(reached))
+            self.observer.emitted(event_id, lineage, route.spec.name, size, reach)
         refused = tuple(Refusal(service, reason) for service, reason in reasons.items())
         return Receipt(self._node, sequence, tuple(reached), refused)
+
+    def _is_expired(self, emission: Emission) -> bool:
+        ttl = emission.route.spec.policy.ttl
+        return ttl is not None and self._now() >= emission.sent / 1000 + ttl
 
 
 def _heeded(route: Route, receipt: Receipt) -> Receipt:

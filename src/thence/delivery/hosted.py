@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
+from thence.delivery.lines import FairLine, Line, PlainLine
 from thence.delivery.ownership import Ownership
-from thence.events import EventSpec
+from thence.events import PRIORITIES, EventSpec
 from thence.events.envelope import Arrival, envelope_for
+from thence.flow.breaker import Breaker
+from thence.flow.limit import Gate, RateGate, gate_for, key_function
+from thence.flow.shedding import QueueDelay
 from thence.handling.handler import Handler, declared_consequences
 from thence.handling.timeouts import Timeouts
 from thence.routing.lanes import Lanes
@@ -24,17 +28,22 @@ class HostedHandler:
     """One handler of a hosted service."""
 
     __slots__ = (
+        "alarm",
         "always_suspends",
+        "breaker",
         "call",
         "concurrency",
         "declared",
         "failed",
+        "gate",
         "handled",
         "in_flight",
         "line",
         "name",
+        "overflow",
         "probe",
         "queue",
+        "queue_delay",
         "service",
         "shed",
         "spec",
@@ -61,7 +70,17 @@ class HostedHandler:
             asyncio.get_running_loop(), spec.policy.timeout, expired
         )
         self.subscriptions: list[Subscription] = []
-        self.line: deque[Arrival] = deque()
+        own = [gate_for(limit) for limit in spec.policy.limits]
+        self.gate = Gate([*own, *service.gates]) if own or service.gates else None
+        """What each start has to pass."""
+        self.overflow = spec.policy.overflow
+        target = spec.policy.queue_target
+        self.queue_delay = None if target is None else QueueDelay(target)
+        """How long events may wait in line."""
+        self.breaker = Breaker()
+        self.line: Line = _line_for(self.gate)
+        self.alarm: asyncio.Handle | None = None
+        """Rings when the line may move on."""
         self.in_flight = 0
         self.always_suspends = spec.suspends
         self.streak = PROBE_AFTER if spec.suspends else 0
@@ -78,6 +97,26 @@ class HostedHandler:
             service.concurrency is None or service.in_flight < service.concurrency
         )
 
+    def admit(self, arrival: Arrival, now: float) -> float:
+        """Let the arrival start as far as the limits go (0.0), or tell how many seconds it is too early."""
+        assert self.gate is not None
+        return self.gate.admit(arrival.body, arrival.source.label, now)
+
+    def refusal(self, arrival: Arrival, now: float) -> tuple[str, float]:
+        """Why the limits would refuse the arrival, and for how many seconds; "" and 0.0 if they would not."""
+        if self.gate is None:
+            return "", 0.0
+        wait = self.gate.wait(arrival.body, arrival.source.label, now)
+        return (self.gate.reason if wait else ""), wait
+
+    def postpone_first(self, until: float) -> None:
+        """The limits have refused the first in line: until then nobody may go, or none of its kind."""
+        assert self.gate is not None
+        if self.gate.refused_by.limit.per is None:
+            self.line.hold(until)
+        else:
+            self.line.postpone(until)
+
     @property
     def wants_task(self) -> bool:
         """Whether to give the next run a task of its own: it will suspend anyway. Every 64th is a probe."""
@@ -86,19 +125,47 @@ class HostedHandler:
         self.probe += 1
         return self.always_suspends or bool(self.probe & 63)
 
+    def note_failure(self, now: float) -> bool:
+        """A run has failed. Whether the breaker has opened by that."""
+        self.failed += 1
+        opened = self.breaker.failed(self.handled, now)
+        if opened:
+            self._refresh()
+        return opened
+
+    def note_recovery(self) -> None:
+        """A run has ended well that was a probe of the breaker."""
+        if self.breaker.succeeded():
+            self._refresh()
+
+    def _refresh(self) -> None:
+        for subscription in self.subscriptions:
+            subscription.refresh()
+
     def suspended(self) -> None:
         """A run that was stepped by hand has suspended."""
         if self.streak < PROBE_AFTER:
             self.streak += 1
             if self.streak == PROBE_AFTER:
-                for subscription in self.subscriptions:
-                    subscription.refresh()
+                self._refresh()
 
     def went_through(self) -> None:
         """A run has ended without suspending, after others that had not."""
         self.streak = 0
-        for subscription in self.subscriptions:
-            subscription.refresh()
+        self._refresh()
+
+
+def _line_for(gate: Gate | None) -> Line:
+    keyed = [g.limit for g in gate.gates if g.limit.per is not None] if gate is not None else []
+    if not keyed:
+        return PlainLine()
+    functions = [function for limit in keyed if (function := key_function(limit)) is not None]
+
+    def key_of(arrival: Arrival) -> Hashable:
+        label = arrival.source.label
+        return tuple(function(arrival.body, label) for function in functions)
+
+    return FairLine(key_of)
 
 
 class Subscription:
@@ -106,6 +173,7 @@ class Subscription:
 
     __slots__ = (
         "acknowledge_at",
+        "answers",
         "arrival",
         "broadcast",
         "direct",
@@ -113,7 +181,9 @@ class Subscription:
         "event",
         "handlers",
         "key",
+        "newest",
         "number",
+        "priority",
         "service",
         "waiting",
         "window",
@@ -136,6 +206,13 @@ class Subscription:
         self.window = min(handler.queue for handler in handlers)
         self.acknowledge_at = max(1, self.window // 4)
         self.arrival = envelope_for(event.type, number, self)
+        self.priority = PRIORITIES.index(event.policy.priority)
+        """0 is the highest."""
+        self.answers = any(handler.overflow == "reject" for handler in handlers)
+        """Whether emitters are told of each event if it was let in."""
+        latest = all(handler.overflow == "latest" for handler in handlers)
+        self.newest: dict[Hashable, Arrival] | None = {} if latest else None
+        """By key, the arrival that waits and will give way to a newer one."""
         self.waiting = 0
         """Arrivals that wait for their lane."""
         self.done = 0
@@ -146,6 +223,12 @@ class Subscription:
             handler.subscriptions.append(self)
         self.refresh()
 
+    def key_of(self, arrival: Arrival) -> Hashable:
+        """The value that orders the arrival among others; only for events with a key."""
+        assert self.key is not None
+        key: Hashable = getattr(arrival.body, self.key)
+        return key
+
     @property
     def owned(self) -> bool:
         """Whether a replica must hold a key's block to handle this."""
@@ -154,7 +237,14 @@ class Subscription:
     def refresh(self) -> None:
         """Something that decides about :attr:`direct` has changed."""
         ownership = self.service.ownership
-        simple = len(self.handlers) == 1 and self.handlers[0].streak < PROBE_AFTER
+        simple = (
+            len(self.handlers) == 1
+            and self.handlers[0].breaker.state == "closed"
+            and self.handlers[0].streak < PROBE_AFTER
+            and not self.answers
+            and self.newest is None
+            and self.event.policy.ttl is None
+        )
         owns_all = not self.owned or (ownership is not None and ownership.complete)
         self.direct = self.handlers[0] if simple and owns_all else None
 
@@ -165,6 +255,7 @@ class HostedService:
     __slots__ = (
         "concurrency",
         "fences",
+        "gates",
         "handlers",
         "in_flight",
         "lanes",
@@ -175,9 +266,13 @@ class HostedService:
         "unfinished",
     )
 
-    def __init__(self, name: str, concurrency: int | None) -> None:
+    def __init__(
+        self, name: str, concurrency: int | None, gates: tuple[RateGate, ...] = ()
+    ) -> None:
         self.name = name
         self.state: Any = None
+        self.gates = gates
+        """The service's own limits, which all its handlers share."""
         self.concurrency = concurrency
         self.in_flight = 0
         self.handlers: list[HostedHandler] = []

@@ -27,7 +27,9 @@ OWNER_PATIENCE = 1.0
 """Seconds to wait until a new owner that an old one has named is known here too."""
 LOOK_AGAIN = 0.01
 
-_decode_fields = Decoder(tuple[int, int, Raw, int, int, int, int, int, None, None]).decode
+_decode_fields = Decoder(
+    tuple[int, int, Raw, int, int, int, int, int, int, None, None, None]
+).decode
 
 
 class KeyMoves:
@@ -88,7 +90,9 @@ class KeyMoves:
         """The peer gives back events that it had not begun."""
         for envelope in message.envelopes:
             try:
-                number, sequence, payload, depth, *ancestry, _, _ = _decode_fields(envelope)
+                number, sequence, payload, depth, *ancestry, sent, _, _, _ = _decode_fields(
+                    envelope
+                )
             except (DecodeError, RecursionError) as error:
                 raise BadFrame(
                     "garbage", f"an event given back that can't be decoded ({error})"
@@ -106,9 +110,11 @@ class KeyMoves:
                 detail = f"an event {target.event!r} given back that can't be decoded"
                 raise BadFrame("garbage", detail) from None
             outlet.acknowledged(1)
+            # Whoever owns the key now is not asked: it counts what it sheds.
+            outlet.judged(sequence, "", 0.0)
             lineage = _lineage(link, depth, *ancestry) if depth else None
             block, _ = placement.hold_for(target.key_of(body))
-            parcel = Parcel(target, block, sequence, bytes(payload), body, lineage)
+            parcel = Parcel(target, block, sequence, bytes(payload), body, lineage, sent)
             placement.give_back(parcel, link.node, message.owner)
 
     def _await_owner(
@@ -136,7 +142,9 @@ class KeyMoves:
             elif outlet.room > 0:
                 outlet.room -= 1
                 waiting.popleft()
-                outlet.send(parcel.sequence, parcel.payload, parcel.body, parcel.lineage)
+                outlet.send(
+                    parcel.sequence, parcel.payload, parcel.body, parcel.lineage, parcel.sent
+                )
             else:
                 outlet.when_room(partial(self._resume, placement, hold, outlet))
                 return

@@ -6,21 +6,33 @@ never makes a receiver shed. Root emits wait for room, first come first served; 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from thence.events import Event
-from thence.events.envelope import Arrival, consequence_form
+from thence.events.envelope import Arrival, consequence_form, dated_form
 from thence.events.lineage import Lineage
 from thence.mesh.link import Link
 
-__all__ = ["LinkOutlet", "LocalOutlet", "Outlet"]
+__all__ = ["REPLACED", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
+
+REPLACED = "replaced by a newer one"
+"""Why an event is not sent, or not handled, that gave way to a newer one of its key."""
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
+
+
+class Verdict(Struct, frozen=True):
+    """What a receiver says of one event: let in, with an empty reason, or refused."""
+
+    reason: str
+    wait: float
+    """Seconds after which it may be tried again."""
 
 
 class Outlet:
@@ -33,6 +45,8 @@ class Outlet:
     __slots__ = (
         "_waiting",
         "_withheld",
+        "answers",
+        "asked",
         "closed",
         "congested",
         "ended",
@@ -43,9 +57,13 @@ class Outlet:
         "window",
     )
 
-    def __init__(self, node: str, window: int) -> None:
+    def __init__(self, node: str, window: int, answers: bool = False) -> None:
         self.node = node
         self.window = window
+        self.answers = answers
+        """Whether the receiver tells of each event if it has let it in."""
+        self.asked: dict[int, asyncio.Future[Verdict]] = {}
+        """By sequence number, who waits to be told."""
         self.room = window
         self.ended = 0
         self.reserved = 0
@@ -67,9 +85,25 @@ class Outlet:
         """Events sent so far."""
         return self.ended + self.outstanding
 
-    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
-        """Put one event on its way. The caller has taken the room for it."""
+    def send(
+        self,
+        sequence: int,
+        payload: bytes,
+        body: Event,
+        lineage: Lineage | None,
+        sent: int = 0,
+    ) -> None:
+        """Put one event on its way. The caller has taken the room for it.
+
+        ``sent``: when it was emitted, in milliseconds of this node's stopwatch, where that matters.
+        """
         raise NotImplementedError
+
+    def judged(self, sequence: int, reason: str, wait: float) -> None:
+        """The receiver has let an event in, or refused it for that reason."""
+        asked = self.asked.pop(sequence, None)
+        if asked is not None and not asked.done():
+            asked.set_result(Verdict(reason, wait))
 
     def acknowledged(self, count: int) -> None:
         """``count`` events have ended; more than were sent is a peer's mistake and ignored."""
@@ -108,6 +142,8 @@ class Outlet:
         self._waiting.clear()
         for tell in waiting:
             tell(False)
+        for sequence in list(self.asked):
+            self.judged(sequence, "connection lost", 0.0)
         return unaccounted
 
     def when_room(self, tell: Callable[[bool], bool]) -> None:
@@ -130,18 +166,28 @@ class LinkOutlet(Outlet):
 
     __slots__ = ("_numbers", "link", "number")
 
-    def __init__(self, link: Link, number: int, window: int) -> None:
-        super().__init__(link.node, window)
+    def __init__(self, link: Link, number: int, window: int, answers: bool = False) -> None:
+        super().__init__(link.node, window, answers)
         self.link = link
         self.number = number
         self._numbers = link.number_of
         if link.congested:
             self.set_congested(True)
 
-    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+    def send(
+        self,
+        sequence: int,
+        payload: bytes,
+        body: Event,
+        lineage: Lineage | None,
+        sent: int = 0,
+    ) -> None:
         """Append the event to the frame."""
-        if lineage is None:
-            form: tuple[object, ...] = (self.number, sequence, Raw(payload))
+        form: tuple[object, ...]
+        if sent:
+            form = dated_form(self.number, sequence, payload, lineage, self._numbers, sent)
+        elif lineage is None:
+            form = (self.number, sequence, Raw(payload))
         else:
             # Naming a node may send what is buffered, so it comes before looking at the frame.
             form = consequence_form(self.number, sequence, payload, lineage, self._numbers)
@@ -167,15 +213,26 @@ class LocalOutlet(Outlet):
         window: int,
         arrival: type[Arrival],
         enqueue: Callable[[Any], None],
+        answers: bool = False,
     ) -> None:
-        super().__init__(node, window)
+        super().__init__(node, window, answers)
         self.number = number
         self._arrival = arrival
         self._enqueue = enqueue
 
-    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+    def send(
+        self,
+        sequence: int,
+        payload: bytes,
+        body: Event,
+        lineage: Lineage | None,
+        sent: int = 0,
+    ) -> None:
         """Append the event's copy to the local line."""
         if lineage is None:
-            self._enqueue(self._arrival(sequence, body))
+            arrival = self._arrival(sequence, body)
         else:
-            self._enqueue(self._arrival(sequence, body, lineage.depth, lineage=lineage))
+            arrival = self._arrival(sequence, body, lineage.depth, lineage=lineage)
+        if sent:
+            arrival.sent = sent
+        self._enqueue(arrival)

@@ -95,7 +95,7 @@ class RouteTable:
         assert link.peer is not None
         self.links[link.node] = link
         for wanted in link.peer.subscribed:
-            outlet = LinkOutlet(link, wanted.number, wanted.window)
+            outlet = LinkOutlet(link, wanted.number, wanted.window, wanted.answers)
             link.outlets[wanted.number] = outlet
             self._target(wanted.schema.name, wanted.service, wanted.broadcast).attach(
                 link.node, outlet
@@ -168,7 +168,7 @@ class RouteTable:
         block, _ = target.placement.hold_for(target.key_of(arrival.body))
         body: Event = arrival.body
         payload = spec_of(type(body)).encode(body)
-        parcel = Parcel(target, block, arrival.sequence, payload, body, lineage)
+        parcel = Parcel(target, block, arrival.sequence, payload, body, lineage, arrival.sent)
         target.placement.give_back(parcel, self.node, owner)
 
     def set_congested(self, link: Link, congested: bool) -> None:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from thence.delivery.outlets import Outlet
 from thence.events import Event, EventSpec
 from thence.events.lineage import Lineage
+from thence.flow.limit import Gate, gate_for
 from thence.routing.placement import Hold, Placement
 
 __all__ = ["HeldOutlet", "Parcel", "Route", "Target"]
@@ -27,6 +28,7 @@ class Parcel(Struct, eq=False):
     payload: bytes
     body: Event
     lineage: Lineage | None
+    sent: int
 
 
 class HeldOutlet(Outlet):
@@ -39,10 +41,17 @@ class HeldOutlet(Outlet):
         self.room = MAX_HELD - len(hold)
         self._target, self._block, self._hold = target, block, hold
 
-    def send(self, sequence: int, payload: bytes, body: Event, lineage: Lineage | None) -> None:
+    def send(
+        self,
+        sequence: int,
+        payload: bytes,
+        body: Event,
+        lineage: Lineage | None,
+        sent: int = 0,
+    ) -> None:
         """Let the event wait for its key."""
         self._hold.waiting.append(
-            Parcel(self._target, self._block, sequence, payload, body, lineage)
+            Parcel(self._target, self._block, sequence, payload, body, lineage, sent)
         )
 
     def when_room(self, tell: Callable[[bool], bool]) -> None:
@@ -136,6 +145,7 @@ class Route:
 
     __slots__ = (
         "emitted",
+        "gate",
         "outlets",
         "refusals",
         "seal",
@@ -159,13 +169,24 @@ class Route:
         self.refusals: dict[str, str] = {}
         """Services that can't be sent this type, and why."""
         self.emitted = self.unheard = 0
+        limits = spec.policy.limit
+        self.gate = Gate([gate_for(limit) for limit in limits]) if limits else None
+        """What each emission has to pass."""
 
     def set_targets(self, targets: tuple[Target, ...]) -> None:
         """These services want the type now."""
         self.targets = targets
         self.services = tuple(dict.fromkeys(target.service for target in targets))
-        outlets = [target.only for target in targets]
+        outlets = [None if self.is_special(target) else target.only for target in targets]
         self.outlets = (
             None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)
         )
         self.single = outlets[0] if len(outlets) == 1 else None
+        if self.gate is not None:
+            self.outlets = self.single = None
+
+    def is_special(self, target: Target) -> bool:
+        """Whether more is to be done than to send: the short way is for types without policies."""
+        return self.spec.policy.ttl is not None or any(
+            outlet.answers for outlet in target.outlets.values()
+        )

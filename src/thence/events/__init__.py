@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from thence.events.catalog import Catalog
 from thence.events.event import Event, spec_of
+from thence.events.policy import PRIORITIES
 from thence.events.schema import FieldSchema, Schema, incompatibility
 from thence.events.spec import EventSpec
 
 __all__ = [
+    "PRIORITIES",
     "Catalog",
     "Event",
     "EventSpec",

@@ -20,6 +20,7 @@ from thence.events.instants import explain_naive_datetime, naive_datetime_in
 from thence.events.policy import EventPolicy
 from thence.events.shapes import parts_of
 from thence.events.suggestions import did_you_mean
+from thence.limits import check_limits
 
 __all__ = [
     "check_bases",
@@ -93,6 +94,12 @@ def check_names(event_type: msgspec.StructMeta, policy: EventPolicy) -> None:
                 f"{event_type.__name__}.{name}: field(name={encoded!r}) has no effect, as events "
                 f"travel without field names. Call the field {encoded!r}, or drop name=."
             )
+    check_limits(f"class {event_type.__name__}", policy.limit, event_type, policy.key)
+    if policy.overflow == "latest" and not (policy.limit and policy.key):
+        raise ConfigurationError(
+            f'class {event_type.__name__}: overflow="latest" keeps the newest of each key beyond a limit: '
+            'give it key="..." and limit="10/s", or leave overflow out.'
+        )
     named_in_policy = [("private", name) for name in policy.private]
     if policy.key is not None:
         named_in_policy.append(("key", policy.key))

@@ -22,6 +22,7 @@ __all__ = [
     "Arrival",
     "Source",
     "consequence_form",
+    "dated_form",
     "envelope_for",
     "event_id_of",
     "lineage_below",
@@ -43,6 +44,17 @@ class Source(Protocol):
         """Acknowledge ``count`` arrivals of subscription ``number``."""
         ...
 
+    def emitted_at(self, sent: int) -> float:
+        """When an event was emitted that carries that moment, in seconds of this node's stopwatch."""
+        ...
+
+    def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
+        """Tell whether an event was let in: with an empty reason, or refused for that one.
+
+        ``wait``: in how many seconds it may be tried again.
+        """
+        ...
+
 
 class Arrival(Struct, array_like=True, eq=False, gc=False):
     """An event that has arrived for one subscription. Compared and hashed by identity."""
@@ -55,15 +67,24 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     cause_sequence: int = 0
     root_node: int = -1
     root_sequence: int = 0
+    sent: int = 0
+    """When it was emitted, in milliseconds of the emitter's stopwatch; 0 for types without a time to live."""
     lineage: Any = None
     source: Any = None
+    since: Any = None
+    """When it began to wait for its handler, by the node's stopwatch."""
 
 
 def envelope_for(event_type: type[Event], number: int, subscription: object) -> type[Arrival]:
-    """The arrivals of one subscription. ``lineage`` and ``source`` can't be sent: the wire's are nil."""
+    """The arrivals of one subscription. ``lineage`` and what follows it can't be sent: the wire's are nil."""
     made = msgspec.defstruct(
         f"{event_type.__name__}Arrival",
-        [("body", event_type), ("lineage", None, None), ("source", None, None)],
+        [
+            ("body", event_type),
+            ("lineage", None, None),
+            ("source", None, None),
+            ("since", None, None),
+        ],
         bases=(Arrival,),
         namespace={"subscription": subscription},
         tag=number,
@@ -124,3 +145,18 @@ def consequence_form(
         numbers(lineage.root_node),
         lineage.root_sequence,
     )
+
+
+def dated_form(
+    number: int,
+    sequence: int,
+    payload: bytes,
+    lineage: Lineage | None,
+    numbers: Callable[[str], int],
+    sent: int,
+) -> tuple[object, ...]:
+    """What is encoded for an event that carries the moment of its emission."""
+    if lineage is None:
+        return (number, sequence, Raw(payload), 0, 0, 0, -1, 0, sent)
+    form = consequence_form(number, sequence, payload, lineage, numbers)
+    return (*form, *(-1, 0)[len(form) - 6 :], sent)

@@ -7,14 +7,16 @@ an assignment to a field, which they can't do through a metaclass.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 import msgspec
 
+from thence.durations import Duration
 from thence.errors import ConfigurationError
 from thence.events.metaclass import EventMeta, EventStruct
 from thence.events.policy import DEFAULT_MAX_BYTES
 from thence.events.spec import EventSpec
+from thence.limits import Limits
 
 __all__ = ["Event", "spec_of"]
 
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
             key: str | None = None,
             max_bytes: int = DEFAULT_MAX_BYTES,
             private: tuple[str, ...] | list[str] = (),
+            limit: Limits = None,
+            overflow: Literal["reject", "latest"] = "reject",
+            priority: Literal["high", "normal", "low"] = "normal",
+            ttl: Duration | None = None,
         ) -> None: ...
 
         def __replace__(self, /, **changes: Any) -> Self: ...
@@ -53,6 +59,11 @@ class Event(_Root):
     - `key`: the field that orders events: a service handles those of equal value one at a time.
     - `max_bytes`: the most bytes that an encoded event may take; 65,536 unless told, at most 4 MiB.
     - `private`: fields never shown in repr, logs, traces, dead letters or the console.
+    - `limit`: how many a node emits, as in "200/s", a `Limit`, or a list of them which must all hold.
+    - `overflow`: what becomes of more: "reject" raises `RateLimited`; "latest" keeps the newest of each
+      key, and emits it as soon as the limit lets it.
+    - `priority`: "high", "normal" or "low"; low is shed first under overload.
+    - `ttl`: an event older than this is not handled.
 
     A subclass of an event type takes over its fields and its policy, but not its name, and is an
     event type of its own: who subscribes to the one doesn't get the other. What a base keeps

@@ -9,12 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
+from thence.durations import seconds
 from thence.errors import ConfigurationError
 from thence.events.suggestions import did_you_mean
+from thence.limits import Limit, Source, limits_of
 
-__all__ = ["DEFAULT_MAX_BYTES", "EventPolicy", "read_policy"]
+__all__ = ["DEFAULT_MAX_BYTES", "PRIORITIES", "EventPolicy", "Priority", "read_policy"]
+
+Priority: TypeAlias = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""What is shed last comes first."""
+
+Excess: TypeAlias = Literal["reject", "latest"]
 
 DEFAULT_MAX_BYTES = 65_536
 _LARGEST_MAX_BYTES = 4 * 1024 * 1024
@@ -30,6 +38,10 @@ class EventPolicy:
     key: str | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
     private: tuple[str, ...] = ()
+    limit: tuple[Limit, ...] = ()
+    overflow: Excess = "reject"
+    priority: Priority = "normal"
+    ttl: float | None = None
 
 
 def read_policy(
@@ -49,6 +61,14 @@ def read_policy(
         key=_checked_key(class_name, keywords.get("key", base.key)),
         max_bytes=_checked_max_bytes(class_name, keywords.get("max_bytes", base.max_bytes)),
         private=_joined(base.private, _checked_private(class_name, keywords.get("private", ()))),
+        limit=_checked_limit(class_name, keywords.get("limit", base.limit)),
+        overflow=_checked_choice(
+            class_name, "overflow", keywords.get("overflow", base.overflow), get_args(Excess)
+        ),
+        priority=_checked_choice(
+            class_name, "priority", keywords.get("priority", base.priority), PRIORITIES
+        ),
+        ttl=_checked_ttl(class_name, keywords.get("ttl", base.ttl)),
     )
 
 
@@ -110,6 +130,43 @@ def _checked_private(class_name: str, private: object) -> tuple[str, ...]:
         f"class {class_name}: private={private!r} must be a tuple of field names, as in "
         'private=("email",).'
     )
+
+
+def _checked_limit(class_name: str, limit: Any) -> tuple[Limit, ...]:
+    if limit == ():
+        return ()
+    try:
+        limits = limits_of(limit)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"class {class_name}: {error}") from None
+    for one in limits:
+        if one.scope == "service" or isinstance(one.per, Source):
+            raise ConfigurationError(
+                f"class {class_name}: limit={str(one)!r} holds for each node that emits the event, so it can't "
+                "be over all replicas or per source. Put such a limit on a handler."
+            )
+    return limits
+
+
+def _checked_choice(class_name: str, keyword: str, value: Any, choices: tuple[Any, ...]) -> Any:
+    if value in choices:
+        return value
+    known = ", ".join(f'"{choice}"' for choice in choices)
+    raise ConfigurationError(f"class {class_name}: {keyword}={value!r} must be one of {known}.")
+
+
+def _checked_ttl(class_name: str, ttl: Any) -> float | None:
+    if ttl is None:
+        return None
+    try:
+        length = seconds(ttl)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"class {class_name}: ttl={ttl!r}: {error}") from None
+    if length < 0.001:
+        raise ConfigurationError(
+            f'class {class_name}: ttl={ttl!r} must be at least a millisecond, as in ttl="5s".'
+        )
+    return length
 
 
 def _joined(inherited: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,13 +11,18 @@ import types
 import typing
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from thence.durations import Duration, seconds
 from thence.errors import ConfigurationError
-from thence.events import Event
+from thence.events import Event, spec_of
+from thence.limits import Limit, Limits, check_limits, limits_of
 
-__all__ = ["Handler", "HandlerPolicy", "declared_consequences"]
+__all__ = ["Handler", "HandlerPolicy", "Overflow", "declared_consequences"]
+
+Overflow: TypeAlias = Literal["wait", "drop", "latest", "reject"]
+"""What becomes of events beyond a handler's limit: they wait in line, are dropped, give way to newer ones of
+their key, or are refused so that their emitter learns of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,25 @@ class HandlerPolicy:
     """Whether each replica handles each event, rather than one of them."""
     emits: tuple[type[Event], ...] = ()
     """Types emitted through ``ctx.emit``, besides those the return annotation names."""
+    limits: tuple[Limit, ...] = ()
+    """How often it may be started; all must hold."""
+    overflow: Overflow = "wait"
+    """What becomes of the excess."""
+    queue_target: float | None = None
+    """Seconds that events may stand in line lastingly; what has waited longer is shed."""
 
     @classmethod
     def checked(
-        cls, *, queue: int, concurrency: int, timeout: Duration, broadcast: bool, emits: Any
+        cls,
+        *,
+        queue: int,
+        concurrency: int,
+        timeout: Duration,
+        broadcast: bool,
+        emits: Any,
+        limit: Limits,
+        overflow: Overflow,
+        queue_target: Duration | None,
     ) -> HandlerPolicy:
         """The policy, or a ConfigurationError that names the keyword to change."""
         for keyword, number in (("queue", queue), ("concurrency", concurrency)):
@@ -45,14 +65,8 @@ class HandlerPolicy:
                 raise ConfigurationError(
                     f"{keyword}={number!r}: give a whole number of at least 1, for example {keyword}=64"
                 )
-        try:
-            limit = seconds(timeout)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"timeout={timeout!r}: {error}") from None
-        if limit <= 0:
-            raise ConfigurationError(
-                f'timeout={timeout!r}: give a time above zero, for example timeout="30s"'
-            )
+        length = _length("timeout", timeout, "30s")
+        target = None if queue_target is None else _length("queue_target", queue_target, "100ms")
         if not isinstance(broadcast, bool):
             raise ConfigurationError(f"broadcast={broadcast!r}: give True or False")
         types_emitted: tuple[Any, ...] = (emits,) if isinstance(emits, type) else tuple(emits)
@@ -61,7 +75,47 @@ class HandlerPolicy:
                 raise ConfigurationError(
                     f"emits={emits!r}: list event types, for example emits=[ScoreChanged]"
                 )
-        return cls(queue, concurrency, limit, broadcast, types_emitted)
+        limits = limits_of(limit)
+        if overflow not in get_args(Overflow):
+            known = ", ".join(f'"{one}"' for one in get_args(Overflow))
+            raise ConfigurationError(f"overflow={overflow!r}: give one of {known}")
+        if overflow in ("drop", "reject") and not limits:
+            raise ConfigurationError(
+                f'overflow="{overflow}" says what becomes of events beyond a limit: add limit="100/s", or leave '
+                "it out"
+            )
+        if broadcast and any(one.scope == "service" for one in limits):
+            raise ConfigurationError(
+                "broadcast=True with a limit over all replicas can't be kept, as each of them handles each "
+                'event: leave out scope="service"'
+            )
+        return cls(queue, concurrency, length, broadcast, types_emitted, limits, overflow, target)
+
+    def check_events(self, handler: str, events: tuple[type[Event], ...]) -> None:
+        """Check that these policies make sense for these types.
+
+        :raises ConfigurationError: a limit names a field that one of them does not have, for example.
+        """
+        for event in events:
+            spec = spec_of(event)
+            check_limits(f"handler {handler!r}", self.limits, event, spec.key)
+            if self.overflow == "latest" and spec.key is None:
+                raise ConfigurationError(
+                    f'handler {handler!r}: overflow="latest" keeps the newest of each key, and {event.__name__} '
+                    f'has none: declare it with key="...", or use overflow="drop"'
+                )
+
+
+def _length(keyword: str, duration: Duration, example: str) -> float:
+    try:
+        length = seconds(duration)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{keyword}={duration!r}: {error}") from None
+    if length <= 0:
+        raise ConfigurationError(
+            f'{keyword}={duration!r}: give a time above zero, for example {keyword}="{example}"'
+        )
+    return length
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +145,7 @@ class Handler:
             raise ConfigurationError(
                 f"handler {function!r} has no name of its own: give it one with name=..."
             )
+        policy.check_events(shown, events)
         return cls(function, shown, events, policy, _takes_context(function, shown))
 
     @property

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -18,6 +20,7 @@ from thence.mesh.messages import (
     PROTOCOL,
     Ended,
     Hello,
+    Judged,
     Message,
     Names,
     Ping,
@@ -49,6 +52,8 @@ class LinkOwner(Protocol):
     """Who is told what happens on a link. All calls are made on the loop, none may block."""
 
     cork: Cork
+    now: Callable[[], float]
+    """This node's stopwatch."""
 
     def connected(self, link: Link) -> None:
         """There is a connection; nobody has introduced themselves yet."""
@@ -105,6 +110,8 @@ class Link(asyncio.Protocol):
         self.events = EventsFrame()
         self.names: list[str] = []
         """What the peer's node numbers stand for."""
+        self.behind = math.inf
+        """Seconds by which the peer's stopwatch is behind this node's, or a little more."""
         self.outlets: dict[int, Any] = {}
         """By the peer's number of a subscription, what this node sends there."""
         self.heard_at = 0.0
@@ -225,6 +232,14 @@ class Link(asyncio.Protocol):
             self._owed.clear()
             self.say(Ended(counts))
 
+    def emitted_at(self, sent: int) -> float:
+        """When an event of the peer's was emitted that says so, in seconds of this node's stopwatch."""
+        return sent / 1000 + self.behind
+
+    def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
+        """Tell the peer whether an event was let in."""
+        self.say(Judged(number, sequence, reason, wait))
+
     def number_of(self, node: str) -> int:
         """The number that stands for ``node`` in envelopes on this link; told to the peer if it is new."""
         number = self._numbers.get(node)
@@ -287,7 +302,7 @@ class Link(asyncio.Protocol):
         elif now - self.heard_at > silent:
             self.end("silent", f"nothing was heard for {silent:g} s")
         elif not self.congested:
-            self.say(Ping())
+            self.say(Ping(self._owner.now()))
 
     def end(self, reason: str, detail: str, *, abort: bool = True) -> None:
         """Close the connection, for that reason; without ``abort`` what is owed and buffered leaves first."""
@@ -323,7 +338,7 @@ class Link(asyncio.Protocol):
         if not self.established:
             self._shake_hands(message)
         elif isinstance(message, Ping):
-            pass
+            self._compare_clocks(message.clock)
         elif isinstance(message, Names):
             self._learn(message)
         elif isinstance(message, Hello | Refuse):
@@ -349,6 +364,7 @@ class Link(asyncio.Protocol):
             return
         if not self.dialled:
             self.say(self._owner.introduce())
+        self._compare_clocks(message.clock)
         self.node = message.node
         self.label = "+".join(message.services) or message.name
         self.established = True
@@ -359,6 +375,10 @@ class Link(asyncio.Protocol):
         if not self.dialled:
             self.say(Refuse(detail))
         self.end(reason, detail, abort=False)
+
+    def _compare_clocks(self, clock: float) -> None:
+        # Every comparison is late by its journey: the least of them is the best.
+        self.behind = min(self.behind, self._owner.now() - clock)
 
     def _learn(self, message: Names) -> None:
         if message.first == 0:

@@ -25,6 +25,7 @@ __all__ = [
     "Hello",
     "Incompatible",
     "Invalid",
+    "Judged",
     "Message",
     "Moved",
     "Names",
@@ -49,6 +50,8 @@ class Subscribed(Struct, array_like=True, frozen=True):
     window: int
     """How many unacknowledged events one emitter may have on their way."""
     broadcast: bool
+    answers: bool = False
+    """Whether each event is answered by a :class:`Judged`."""
 
 
 class Hello(Struct, array_like=True, tag=0, frozen=True):
@@ -62,6 +65,8 @@ class Hello(Struct, array_like=True, tag=0, frozen=True):
     subscribed: tuple[Subscribed, ...]
     ready: bool
     pid: int
+    clock: float = 0.0
+    """What the sender's stopwatch shows."""
 
 
 class Refuse(Struct, array_like=True, tag=1, frozen=True):
@@ -128,6 +133,9 @@ class ByeHeard(Struct, array_like=True, tag=10, frozen=True):
 class Ping(Struct, array_like=True, tag=11, frozen=True):
     """Still here; needs no answer."""
 
+    clock: float = 0.0
+    """What the sender's stopwatch shows."""
+
 
 class Ask(Struct, array_like=True, tag=12, frozen=True):
     """A question about this node, to be answered under the same number."""
@@ -159,6 +167,16 @@ class Invalid(Struct, array_like=True, tag=15, frozen=True):
     count: int
 
 
+class Judged(Struct, array_like=True, tag=16, frozen=True):
+    """The event of that sequence number was let in (an empty reason), or refused."""
+
+    number: int
+    sequence: int
+    reason: str = ""
+    wait: float = 0.0
+    """Seconds after which it may be tried again."""
+
+
 Message: TypeAlias = (
     Hello
     | Refuse
@@ -176,6 +194,7 @@ Message: TypeAlias = (
     | Answer
     | Incompatible
     | Invalid
+    | Judged
 )
 
 encode_message = msgspec.msgpack.Encoder().encode

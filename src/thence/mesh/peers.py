@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+from thence.clock import stopwatch
 from thence.errors import ConfigurationError, ThenceError
 from thence.mesh.cork import Cork
 from thence.mesh.discovery.contract import Descriptor, Discovery
@@ -100,6 +101,7 @@ class Peers:
         self.discovery = discovery
         self._loop = asyncio.get_running_loop()
         self.cork = Cork(self._loop)
+        self.now = stopwatch(self._loop)
         self._traffic = traffic
         self.received = traffic.received
         self._wire_for = wire_for

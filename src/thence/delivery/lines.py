@@ -1,0 +1,184 @@
+"""Where arrivals wait for their handler, and who goes first. Bounded; the caller sheds what it is told to.
+
+Higher priority goes first, and is shed last. Where a limit holds for each value of a key, an arrival whose
+value has to wait must not hold up the others, and no value may take the whole line: see :class:`FairLine`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Protocol
+
+from thence.events.envelope import Arrival
+
+__all__ = ["FairLine", "Line", "PlainLine"]
+
+NEVER = float("inf")
+
+
+class Line(Protocol):
+    """Arrivals that wait for one handler."""
+
+    @property
+    def due(self) -> float:
+        """Nobody may go before this time."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def append(self, arrival: Arrival) -> None:
+        """The arrival waits."""
+        ...
+
+    def victim_for(self, arrival: Arrival) -> Arrival:
+        """The line is full: who is to be shed, one that waits, which is taken out, or ``arrival`` itself."""
+        ...
+
+    def first(self) -> Arrival:
+        """Who is next, from :attr:`due` on; it stays in line until :meth:`pop`."""
+        ...
+
+    def pop(self) -> Arrival:
+        """Take out the first."""
+        ...
+
+    def postpone(self, until: float) -> None:
+        """The first, and all of its kind, may not go before that time."""
+        ...
+
+    def hold(self, until: float) -> None:
+        """Nobody may go before that time."""
+        ...
+
+
+class PlainLine:
+    """First in, first out, within each priority."""
+
+    __slots__ = ("_due", "_levels", "_size")
+
+    def __init__(self, levels: int = 3) -> None:
+        self._due = 0.0
+        self._levels: tuple[deque[Arrival], ...] = tuple(deque() for _ in range(levels))
+        """The highest priority first."""
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def due(self) -> float:
+        """When the first may go."""
+        return self._due
+
+    def append(self, arrival: Arrival) -> None:
+        """The arrival waits behind those of its priority."""
+        self._levels[arrival.subscription.priority].append(arrival)
+        self._size += 1
+
+    def victim_for(self, arrival: Arrival) -> Arrival:
+        """The newest of the lowest priority, if that is lower than the newcomer's."""
+        for level in reversed(self._levels[arrival.subscription.priority + 1 :]):
+            if level:
+                self._size -= 1
+                return level.pop()
+        return arrival
+
+    def first(self) -> Arrival:
+        """The one that has waited longest of the highest priority."""
+        return self._first_level()[0]
+
+    def pop(self) -> Arrival:
+        """Take that one out."""
+        arrival = self._first_level().popleft()
+        self._size -= 1
+        return arrival
+
+    def _first_level(self) -> deque[Arrival]:
+        return next(level for level in self._levels if level)
+
+    def hold(self, until: float) -> None:
+        """Nobody may go before that time."""
+        self._due = until
+
+    postpone = hold
+
+
+class FairLine:
+    """First in, first out for each value of a key; of the values, the one that may go first goes first.
+
+    When the line is full, whoever has most in it gives way (longest queue drop; Suter et al., "Buffer
+    management schemes for supporting TCP in gigabit routers with per-flow queueing", 1999).
+
+    ``key_of(arrival)`` tells an arrival's value.
+    """
+
+    __slots__ = ("_by_key", "_heap", "_held", "_key_of", "_order", "_size")
+
+    def __init__(self, key_of: Callable[[Arrival], Hashable]) -> None:
+        self._key_of = key_of
+        self._by_key: dict[Hashable, deque[Arrival]] = {}
+        self._heap: list[tuple[float, int, Hashable]] = []
+        """For each key in line: when it may go, in which order it came, and itself."""
+        self._held = 0.0
+        self._order = 0
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def due(self) -> float:
+        """When the first may go."""
+        return max(self._heap[0][0], self._held) if self._heap else NEVER
+
+    def append(self, arrival: Arrival) -> None:
+        """The arrival waits behind those of its key."""
+        key = self._key_of(arrival)
+        waiting = self._by_key.get(key)
+        if waiting is None:
+            waiting = self._by_key[key] = deque()
+            self._push(0.0, key)
+        waiting.append(arrival)
+        self._size += 1
+
+    def victim_for(self, arrival: Arrival) -> Arrival:
+        """The newest of the key that has most in line; the newcomer, if that is its own."""
+        own = self._by_key.get(self._key_of(arrival), ())
+        if len(own) * len(self._by_key) >= self._size:
+            return arrival
+        longest = max(self._by_key.values(), key=len)
+        if len(longest) == 1:
+            return arrival
+        self._size -= 1
+        return longest.pop()
+
+    def first(self) -> Arrival:
+        """The longest waiting of the key that may go first."""
+        return self._by_key[self._heap[0][2]][0]
+
+    def pop(self) -> Arrival:
+        """Take that one out."""
+        _, _, key = heapq.heappop(self._heap)
+        waiting = self._by_key[key]
+        arrival = waiting.popleft()
+        if waiting:
+            self._push(0.0, key)
+        else:
+            del self._by_key[key]
+        self._size -= 1
+        return arrival
+
+    def postpone(self, until: float) -> None:
+        """That one's key may not go before that time."""
+        _, order, key = self._heap[0]
+        heapq.heapreplace(self._heap, (until, order, key))
+
+    def hold(self, until: float) -> None:
+        """Nobody may go before that time."""
+        self._held = until
+
+    def _push(self, due: float, key: Hashable) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (due, self._order, key))

@@ -1,0 +1,259 @@
+"""Holding limits exactly: the generic cell rate algorithm (GCRA; ITU-T I.371, 1993).
+
+A cell remembers one moment: when the next event would be due if all came evenly spaced. An event may come
+before that by what the burst allows, and no earlier. So admissions in any window of ``w`` seconds are at
+most ``rate × w + burst``: of ``n`` admissions the last is due at least ``(n - 1) × interval`` after the
+first one came, and came at most ``(burst - 1) × interval`` before that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol
+
+from thence.limits import Limit
+
+__all__ = ["Cell", "Gate", "KeyedCells", "RateGate", "gate_for"]
+
+MAX_KEYS = 10_000
+"""Values of ``per`` that one limit remembers at a time; further ones share a cell."""
+FIRST_SWEEP = 128
+_PLAIN = (str, int)
+
+
+def interval_of(rate: float) -> float:
+    """Seconds between evenly spaced events: a trifle more than is due, so that rounding never admits one.
+
+    It has few binary digits, so that adding it to a clock's reading, again and again, is exact; else what
+    rounding takes off each time would add up over a burst. It holds while the clock is below 2**25 s (a
+    year) for rates up to 2**17 a second, and below 2**22 s (48 days) for a million a second.
+    """
+    exponent = math.frexp(1 / rate)[1]
+    grain = math.ldexp(1.0, min(max(-27, exponent - 40), exponent - 11))
+    return (math.floor(1 / rate / grain) + 2) * grain
+
+
+def moved(
+    due: float, now: float, interval: float, tolerance: float, rate: float, burst: int
+) -> float:
+    """When a cell is due under another limit: what its burst lacks, in events, it still lacks."""
+    late = due - now
+    late += abs(late) * 1e-15  # rounding may take, and never give
+    lacking = burst - 1 - round(tolerance / interval) + late / interval
+    if lacking <= 0.0:
+        return now
+    return math.nextafter(now + lacking * interval_of(rate) * (1 + 1e-15), math.inf)
+
+
+class Cell:
+    """One limit's memory."""
+
+    __slots__ = ("due", "interval", "tolerance")
+
+    def __init__(self, rate: float, burst: int, due: float = 0.0) -> None:
+        self.interval = interval_of(rate)
+        self.tolerance = (burst - 1) * self.interval
+        self.due = due
+
+    def change(self, rate: float, burst: int, now: float) -> None:
+        """Hold another limit from now on. Nothing is gained by it: the credit in events is kept or cut."""
+        self.due = moved(self.due, now, self.interval, self.tolerance, rate, burst)
+        self.interval = interval_of(rate)
+        self.tolerance = (burst - 1) * self.interval
+
+
+class KeyedCells:
+    """A cell for each value of a key. A cell that is idle is as good as new, so it is forgotten.
+
+    What comes when too many keys are busy shares one cell: stricter than promised, never looser.
+    """
+
+    __slots__ = ("_shared", "_sweep_at", "due", "interval", "tolerance")
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self.interval = interval_of(rate)
+        self.tolerance = (burst - 1) * self.interval
+        self.due: dict[Hashable, float] = {}
+        self._shared = 0.0
+        self._sweep_at = FIRST_SWEEP
+
+    def wait(self, key: Hashable, now: float) -> float:
+        """Seconds until an event of this key may come; 0.0 when it may now."""
+        early = self.due.get(key, self._shared) - self.tolerance - now
+        if early > 0.0:
+            return early
+        return 0.0
+
+    def take(self, key: Hashable, now: float) -> None:
+        """An event of this key comes now; :meth:`wait` has allowed it."""
+        due = self.due.get(key)
+        if due is None:
+            due = self._shared
+            if len(self.due) >= self._sweep_at and not self._sweep(now):
+                self._shared = due + self.interval if due > now else now + self.interval
+                return
+        self.due[key] = due + self.interval if due > now else now + self.interval
+
+    def change(self, rate: float, burst: int, now: float) -> None:
+        """Hold another limit from now on; see :meth:`Cell.change`."""
+        before = self.interval, self.tolerance
+        for key, due in self.due.items():
+            self.due[key] = moved(due, now, *before, rate, burst)
+        self._shared = moved(self._shared, now, *before, rate, burst)
+        self.interval = interval_of(rate)
+        self.tolerance = (burst - 1) * self.interval
+
+    def _sweep(self, now: float) -> bool:
+        """Forget idle keys; whether there is room for another then."""
+        self.due = {key: due for key, due in self.due.items() if due > now}
+        self._sweep_at = min(max(FIRST_SWEEP, 2 * len(self.due)), MAX_KEYS)
+        return len(self.due) < MAX_KEYS
+
+
+class RateGate(Protocol):
+    """Something that limits the events of a handler, a service or a type."""
+
+    limit: Limit
+
+    def wait(self, event: Any, source: str, now: float) -> float:
+        """Seconds until this event may come; 0.0 when it may now."""
+        ...
+
+    def take(self, event: Any, source: str, now: float) -> None:
+        """It comes now; :meth:`wait` has allowed it."""
+        ...
+
+    def change(self, limit: Limit, now: float) -> None:
+        """Hold another rate and burst from now on."""
+        ...
+
+
+class _PlainGate:
+    __slots__ = ("_cell", "limit")
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self._cell = Cell(limit.rate, limit.burst)
+
+    def wait(self, event: Any, source: str, now: float) -> float:
+        cell = self._cell
+        early = cell.due - cell.tolerance - now
+        if early > 0.0:
+            return early
+        return 0.0
+
+    def take(self, event: Any, source: str, now: float) -> None:
+        cell = self._cell
+        due = cell.due
+        cell.due = due + cell.interval if due > now else now + cell.interval
+
+    def change(self, limit: Limit, now: float) -> None:
+        self.limit = limit
+        self._cell.change(limit.rate, limit.burst, now)
+
+
+class _KeyedGate:
+    __slots__ = ("_cells", "_key_of", "limit")
+
+    def __init__(self, limit: Limit, key_of: Callable[[Any, str], Hashable]) -> None:
+        self.limit = limit
+        self._cells = KeyedCells(limit.rate, limit.burst)
+        self._key_of = key_of
+
+    def wait(self, event: Any, source: str, now: float) -> float:
+        return self._cells.wait(self._key_of(event, source), now)
+
+    def take(self, event: Any, source: str, now: float) -> None:
+        self._cells.take(self._key_of(event, source), now)
+
+    def change(self, limit: Limit, now: float) -> None:
+        self.limit = limit
+        self._cells.change(limit.rate, limit.burst, now)
+
+
+def gate_for(limit: Limit) -> RateGate:
+    """What holds one limit."""
+    key_of = key_function(limit)
+    return _PlainGate(limit) if key_of is None else _KeyedGate(limit, key_of)
+
+
+def key_function(limit: Limit) -> Callable[[Any, str], Hashable] | None:
+    """What tells an event's key from the event and the service it came from; None for a limit without."""
+    per = limit.per
+    if per is None:
+        return None
+    if isinstance(per, str):
+        return lambda event, _: _hashable(getattr(event, per))
+    if callable(per):
+        return lambda event, _: _safe(per, event)
+    return lambda _, source: source
+
+
+def _hashable(value: Any) -> Hashable:
+    if value.__class__ in _PLAIN:
+        plain: Hashable = value
+        return plain
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    hashable: Hashable = value
+    return hashable
+
+
+def _safe(per: Callable[[Any], Hashable], event: Any) -> Hashable:
+    """What a user's function says of an event. One that fails puts the event with all others it fails on."""
+    try:
+        key = per(event)
+        hash(key)
+    except Exception as error:
+        return type(error).__name__
+    return key
+
+
+class Gate:
+    """All the limits that an event has to pass at one place, together: all let it in, or none counts it."""
+
+    __slots__ = ("gates", "refused_by")
+
+    def __init__(self, gates: Sequence[RateGate]) -> None:
+        self.gates = tuple(gates)
+        self.refused_by: RateGate = self.gates[0]
+        """Which one has refused last."""
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused, in the words that refusals are counted by."""
+        return f"limit {self.refused_by.limit}"
+
+    @property
+    def keyed(self) -> bool:
+        """Whether one event may have to wait while another need not."""
+        return any(gate.limit.per is not None for gate in self.gates)
+
+    def wait(self, event: Any, source: str, now: float) -> float:
+        """Seconds until the event may come; 0.0 when it may now."""
+        longest = 0.0
+        for gate in self.gates:
+            wait = gate.wait(event, source, now)
+            if wait > longest:
+                longest = wait
+                self.refused_by = gate
+        return longest
+
+    def admit(self, event: Any, source: str, now: float) -> float:
+        """Let the event in (0.0), or tell how many seconds it is too early."""
+        gates = self.gates
+        if len(gates) == 1:
+            gate = gates[0]
+            early = gate.wait(event, source, now)
+            if not early:
+                gate.take(event, source, now)
+            return early
+        # Looked at first and taken together, so that nobody counts what another has refused.
+        early = self.wait(event, source, now)
+        if not early:
+            for gate in gates:
+                gate.take(event, source, now)
+        return early
