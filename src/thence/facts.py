@@ -52,3 +52,7 @@ class Observer(Protocol):
     ) -> None:
         """A handler never got to run."""
         ...
+
+    def limit_changed(self, place: str, before: str, after: str, by: str) -> None:
+        """Somebody has changed the limits of a handler or a service while it runs."""
+        ...

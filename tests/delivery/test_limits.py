@@ -134,7 +134,10 @@ def test_dropped_excess_is_counted_with_the_limit_and_the_bound_holds() -> None:
             await eventually(lambda: not any(r.outstanding for r in other.report().routes))
             assert log.worst(100, 5) < 1e-6
             assert len(log.starts) >= 99
-            assert shed(node) == {"limit 100/s burst 5": 1000 - len(log.starts)}
+            at_receiver, at_source = shed(node), lost(other)
+            assert set(at_receiver) == {"limit 100/s burst 5"}
+            assert set(at_source) == {"limit 100/s burst 5, stopped at its source"}
+            assert len(log.starts) + at_receiver.total() + at_source.total() == 1000
 
     run(main())
 

@@ -10,7 +10,10 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+import msgspec
+
 from thence.app.lifespans import RunningLifespan
+from thence.app.limits import LimitChange, LimitOrder, decode_order, parse_limits
 from thence.app.meshes import open_mesh
 from thence.app.report import NodeReport, report_on
 from thence.app.runtime import Runtime
@@ -27,6 +30,8 @@ from thence.identifiers import new_node_id
 __all__ = ["Node"]
 
 logger = logging.getLogger("thence")
+
+_decode_reply = msgspec.msgpack.Decoder[LimitChange | str | None](LimitChange | str | None).decode
 
 MEET_WITHIN = 1.0
 """Seconds that a start waits for the peers already there."""
@@ -96,9 +101,11 @@ class Node:
     async def _start(self) -> None:
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
-        answers = {"report": self._answer_report}
+        answers = {"report": self._answer_report, "limit": self._answer_limit}
         runtime = Runtime(identifier, self.name, self._services, discovery, wire_for, answers)
         self._runtime = runtime
+        for place, limit in self._settings.limits.items():
+            runtime.set_limit(place, limit, "the settings")
         # From now on: a lifespan may emit before its service is ready.
         self._emitter = runtime.emitter
         runtime.observe(self._observer)
@@ -206,6 +213,45 @@ class Node:
             self._refuse()
         answers, silent = await runtime.ask_everybody("report", timeout=timeout)
         return [NodeReport.decode(answer) for answer in answers], silent
+
+    async def set_limit(
+        self, place: str, limit: str, *, by: str, timeout: float = 1.0
+    ) -> tuple[list[LimitChange], list[str]]:
+        """Hold other limits at all replicas from now on, until they end.
+
+        :param place: a handler as ``"service.handler"``, or a service.
+        :param limit: as in ``"5/s per player"``, several separated by commas, or ``"off"``.
+        :param by: who wants it, for the record.
+        :returns: what was changed at each node, and the names of nodes that did not answer in time.
+        :raises ConfigurationError: the limit can't be understood or can't be kept there, or the service has
+            no such handler.
+        :raises NodeClosed: this node is not running.
+        """
+        runtime = self._runtime
+        if runtime is None or self._state != "running":
+            self._refuse()
+        parse_limits(limit)
+        own = runtime.set_limit(place, limit, by)
+        order = msgspec.msgpack.encode(LimitOrder(place, limit, by))
+        answers, silent = await runtime.ask_everybody("limit", order, timeout=timeout)
+        changes = [] if own is None else [own]
+        for answer in answers:
+            reply = _decode_reply(answer)
+            if isinstance(reply, str):
+                raise ConfigurationError(reply)
+            if reply is not None:
+                changes.append(reply)
+        return changes, silent
+
+    def _answer_limit(self, argument: bytes) -> bytes:
+        reply: LimitChange | str | None
+        try:
+            order = decode_order(argument)
+            assert self._runtime is not None
+            reply = self._runtime.set_limit(order.place, order.limit, order.by)
+        except (ConfigurationError, msgspec.DecodeError) as error:
+            reply = str(error)
+        return msgspec.msgpack.encode(reply)
 
     async def __aenter__(self) -> Self:
         await self.start()

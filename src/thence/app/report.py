@@ -22,6 +22,10 @@ class HandlerReport(Struct, frozen=True):
     handled: int
     failed: int
     shed: dict[str, int]
+    limits: tuple[str, ...]
+    """Its own and its service's."""
+    breaker: str
+    """"closed", or why its events are shed: "open", or "probing"."""
     in_flight: int
     waiting: int
 
@@ -87,6 +91,8 @@ def report_on(runtime: Runtime) -> NodeReport:
             handler.handled,
             handler.failed,
             dict(handler.shed),
+            tuple(str(gate.limit) for gate in handler.gate.gates) if handler.gate else (),
+            handler.breaker.state,
             handler.in_flight,
             len(handler.line) + sum(s.waiting for s in handler.subscriptions),
         )

@@ -12,6 +12,8 @@ from typing import Any, Union
 import msgspec
 
 from thence.app.context import Context
+from thence.app.limits import LimitChange, apply_limit
+from thence.app.losses import LossLog
 from thence.app.service import Service
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
@@ -19,16 +21,17 @@ from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.outlets import LocalOutlet
 from thence.delivery.ownership import Ownership
 from thence.delivery.routes import RouteTable
+from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
 from thence.events.catalog import Catalog
 from thence.events.envelope import Arrival, event_id_of, lineage_of
 from thence.facts import Observer
-from thence.flow.limit import gate_for
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
 from thence.mesh.messages import (
     PROTOCOL,
+    Advice,
     Bye,
     ByeHeard,
     Ended,
@@ -73,6 +76,9 @@ class LocalSource:
         """Tell the emitter of this node."""
         self.outlets[number].judged(sequence, reason, wait)
 
+    def advise(self, advice: Advice) -> None:
+        """Between here and here nothing is saved by it."""
+
     def name_of(self, number: int) -> str:
         """Local arrivals carry their lineage whole."""
         raise LookupError(number)
@@ -116,6 +122,8 @@ class Runtime:
         self._local_line: list[Arrival] = []
         self._farewells: set[Link] = set()
         self._leaving = False
+        self._losses = LossLog(name, self._count_losses)
+        self.dispatcher.admission.lossy = self.emitter.lossy = self._losses.note
         try:
             for service in services:
                 self._host(service)
@@ -147,7 +155,7 @@ class Runtime:
             link.say(Ready())
 
     async def ask_everybody(
-        self, question: str, *, timeout: float
+        self, question: str, argument: bytes = b"", *, timeout: float
     ) -> tuple[list[bytes], list[str]]:
         """What all peers answer, and the names of those that are alive and did not answer in time."""
         links = list(self.peers.links.values())
@@ -155,7 +163,7 @@ class Runtime:
             peer.name for peer in self.discovery.peers() if peer.node not in self.peers.links
         ]
         replies = await asyncio.gather(
-            *(self.peers.ask(link, question, timeout=timeout) for link in links),
+            *(self.peers.ask(link, question, argument, timeout=timeout) for link in links),
             return_exceptions=True,
         )
         answers: list[bytes] = []
@@ -200,6 +208,7 @@ class Runtime:
     async def close(self) -> None:
         """Let go of everything."""
         self.dispatcher.stop()
+        self._losses.close()
         for service in self.services.values():
             if service.ownership is not None:
                 service.ownership.close()
@@ -207,10 +216,39 @@ class Runtime:
                 handler.timeouts.close()
         await self.peers.close()
 
+    def set_limit(self, place: str, limit: str, by: str) -> LimitChange | None:
+        """Hold other limits at a place from now on; None if it is not here.
+
+        :raises ConfigurationError: they can't be kept there, or there is no such handler.
+        """
+        changed = apply_limit(self.services, place, limit, self.peers.now())
+        if changed is None:
+            return None
+        before, after = changed
+        for service in self.services.values():
+            for handler in service.handlers:
+                self.dispatcher.admission.look_again(handler)
+        logger.warning("%s: limit of %s: %s → %s (set by %s)", self.name, place, before, after, by)
+        if self.dispatcher.observer is not None:
+            self.dispatcher.observer.limit_changed(place, before, after, by)
+        return LimitChange(self.name, place, before, after)
+
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what happens from now on."""
         self.emitter.observer = observer
         self.dispatcher.observe(observer)
+
+    def _count_losses(self) -> Counter[str]:
+        """What was shed or not sent so far, by what and why."""
+        losses: Counter[str] = Counter()
+        for service in self.services.values():
+            for handler in service.handlers:
+                for reason, count in handler.shed.items():
+                    losses[f"shed by {service.name}.{handler.name}: {reason}"] += count
+        for (event, service_name, reason), count in self.emitter.refused.items():
+            for_whom = f" to {service_name}" if service_name else ""
+            losses[f"{event} not sent{for_whom}: {reason}"] += count
+        return losses
 
     def _is_busy(self) -> bool:
         self._farewells = {link for link in self._farewells if link.established}
@@ -223,9 +261,7 @@ class Runtime:
     # -- the services
 
     def _host(self, service: Service) -> None:
-        hosted = HostedService(
-            service.name, service.concurrency, tuple(gate_for(limit) for limit in service.limits)
-        )
+        hosted = HostedService(service.name, service.concurrency, service.limits)
         self.services[service.name] = hosted
         wanted: dict[tuple[type[Event], bool], list[HostedHandler]] = {}
         for spec in service.handlers:
@@ -444,6 +480,14 @@ class Runtime:
                 if judged is None:
                     raise BadFrame("garbage", "a verdict on an event that was never sent")
                 judged.judged(sequence, reason, wait)
+            case Advice(number):
+                advised = link.outlets.get(number)
+                if advised is None:
+                    raise BadFrame("garbage", "advice about what was never sent")
+                try:
+                    self.table.heed(advised, message, self.peers.now())
+                except ConfigurationError as error:
+                    raise BadFrame("garbage", str(error)) from error
             case Ready():
                 self._peer_ready(link)
             case Fence(number, service):

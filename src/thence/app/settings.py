@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from thence.app.limits import parse_limits
 from thence.errors import ConfigurationError
 
 __all__ = ["Settings"]
@@ -26,6 +27,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """What people call this node; by default its services' names and its process id."""
     listen: str | None = None
     """``tcp://host:port`` to listen there; by default a Unix socket."""
+    limits: dict[str, str] = {}
+    """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
+
+    In the environment: ``THENCE_LIMITS="hints.offer=5/s per player; notifications=100/s"``.
+    """
 
     @classmethod
     def read(
@@ -40,18 +46,37 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         for field in cls.__struct_fields__:
             value = environment.get(f"THENCE_{field.upper()}")
             if value:
-                values[field] = value
+                values[field] = _limits_in(value) if field == "limits" else value
         try:
-            return msgspec.convert(values, cls)
+            settings = msgspec.convert(values, cls)
         except msgspec.ValidationError as error:
             known = ", ".join(cls.__struct_fields__)
             raise ConfigurationError(f"{FILE}: {error}; the settings are {known}") from error
+        for place, limit in settings.limits.items():
+            try:
+                parse_limits(limit)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"limit for {place!r} in the settings: {error}") from None
+        return settings
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""
         return msgspec.structs.replace(
             self, **{k: v for k, v in arguments.items() if v is not None}
         )
+
+
+def _limits_in(text: str) -> dict[str, str]:
+    """``PLACE=LIMIT; PLACE=LIMIT``."""
+    limits: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        place, equals, limit = part.partition("=")
+        if not equals or not place.strip() or not limit.strip():
+            raise ConfigurationError(
+                f'THENCE_LIMITS: {part!r} should be HANDLER=LIMIT, as in "hints.offer=5/s per player; notifications=100/s"'
+            )
+        limits[place.strip()] = limit.strip()
+    return limits
 
 
 def _file_values(path: Path) -> Mapping[str, object]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("thence.cli.run:run", "Host services, restarting what crashes."),
     "emit": ("thence.cli.emit:emit", "Emit an event, or many from JSON lines."),
     "map": ("thence.cli.map:map_mesh", "Show who is there, and what flows between them."),
+    "limit": ("thence.cli.limit:limit", "Change a limit on live nodes."),
     "demo": ("thence.cli.demo:demo", "Play a treasure hunt on a dozen processes."),
 }
 """Where each command is, and what the list of commands says of it without importing it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import time
@@ -15,7 +16,7 @@ from thence.cli.loading import load
 from thence.cli.options import Debug, Json, Mesh, run_loop
 from thence.cli.standard_input import lines
 from thence.delivery.emission import Receipt
-from thence.errors import InvalidEvent, PayloadTooLarge, SchemaMismatch
+from thence.errors import InvalidEvent, PayloadTooLarge, RateLimited, SchemaMismatch
 from thence.events import Event, EventSpec, spec_of
 
 __all__ = ["emit"]
@@ -84,7 +85,7 @@ async def _emit_lines(spec: EventSpec[Any], mesh: str | None, as_json: bool) -> 
             if not line.strip():
                 continue
             try:
-                receipt = await node.emit(spec.from_json(line))
+                receipt = await _emit_in_time(node, spec.from_json(line))
             except (InvalidEvent, PayloadTooLarge) as error:
                 failed += 1
                 print(f"thence: line {number}: {error}", file=sys.stderr)
@@ -118,6 +119,15 @@ async def _emit_lines(spec: EventSpec[Any], mesh: str | None, as_json: bool) -> 
     if failed:
         return Exit.FAILED
     return Exit.NOBODY if unheard and unheard == emitted else Exit.DONE
+
+
+async def _emit_in_time(node: Node, event: Event) -> Receipt:
+    """Emit as soon as the limits let it."""
+    while True:
+        try:
+            return await node.emit(event)
+        except RateLimited as error:
+            await asyncio.sleep(error.retry_after)
 
 
 def _show_progress(emitted: int, failed: int, seconds: float, end: str) -> None:

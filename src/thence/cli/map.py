@@ -138,6 +138,7 @@ def _lines(
         lines.append(
             f"{flow.source:<{width}} ──{flow.event} {_rate(flow.rate)}──▶ {flow.target}{several}"
         )
+    lines += _limits(before, after, seconds)
     quiet = sorted(replicas.keys() - {f.source for f in flows} - {f.target for f in flows})
     lines += [f"{service}: no events yet" for service in quiet]
     if not replicas:
@@ -151,6 +152,42 @@ def _lines(
         lines.append(
             f"{len(after)} of {len(after) + len(silent)} nodes answered; silent: {', '.join(silent)}"
         )
+    return lines
+
+
+def _limits(before: list[NodeReport], after: list[NodeReport], seconds: float) -> list[str]:
+    """What handlers with limits use of them, and what any handler sheds, and why."""
+    used: Counter[str] = Counter()
+    shed: Counter[tuple[str, str]] = Counter()
+    limits: dict[str, tuple[str, ...]] = {}
+    states: dict[str, set[str]] = defaultdict(set)
+    for sign, reports in ((1, after), (-1, before)):
+        for report in reports:
+            for handler in report.handlers:
+                place = f"{handler.service}.{handler.handler}"
+                used[place] += sign * (handler.handled + handler.failed)
+                for reason, count in handler.shed.items():
+                    shed[place, reason] += sign * count
+                if sign > 0:
+                    limits[place] = handler.limits
+                    states[place].add(handler.breaker)
+    lines: list[str] = []
+    for place in sorted(limits):
+        losses = sorted(
+            (reason, count) for (at, reason), count in shed.items() if at == place and count > 0
+        )
+        open_breaker = "breaker open" * (not states[place] <= {"closed"})
+        told = [
+            *(
+                [f"{_rate(max(0, used[place]) / seconds)} of {', '.join(limits[place])}"]
+                if limits[place]
+                else []
+            ),
+            *([open_breaker] if open_breaker else []),
+            *(f"shed {_rate(count / seconds)}: {reason}" for reason, count in losses),
+        ]
+        if told:
+            lines.append(f"{place}: {' · '.join(told)}")
     return lines
 
 

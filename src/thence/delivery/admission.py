@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from operator import itemgetter
 
 from thence.clock import stopwatch
+from thence.delivery.advice import advice_on
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.outlets import REPLACED
 from thence.events.envelope import Arrival, Source, event_id_of, lineage_of
@@ -49,6 +50,8 @@ class Admission:
         self.ready: deque[tuple[HostedHandler, Arrival]] = deque()
         """What may run: the handler has a place for it."""
         self.wake = wake
+        self.lossy: Callable[[], None] = lambda: None
+        """Called when something was shed."""
         self._move = move
         self._stopped = False
         self._next: deque[Arrival] = deque()
@@ -189,8 +192,11 @@ class Admission:
                 return "", 0.0
             if handler.overflow in ("drop", "reject"):
                 reason = gate.reason
+                self._advise(handler, arrival, early)
         elif gate is not None and handler.overflow == "reject":
             reason, early = handler.refusal(arrival, self.now())
+            if reason:
+                self._advise(handler, arrival, early)
         if not reason:
             victim = line.victim_for(arrival) if len(line) >= handler.queue else None
             if victim is not arrival:
@@ -201,6 +207,14 @@ class Admission:
             reason = QUEUE_FULL
         self._shed_part(handler, arrival, reason)
         return reason, early or NEVER
+
+    def _advise(self, handler: HostedHandler, arrival: Arrival, wait: float) -> None:
+        """The limits have refused an arrival: more of them are not worth sending, if nobody else wants them."""
+        subscription: Subscription = arrival.subscription
+        if len(subscription.handlers) == 1 and handler.gate is not None:
+            advice = advice_on(arrival, handler.gate.refused_by.limit, wait)
+            if advice is not None:
+                arrival.source.advise(advice)
 
     def _stand_in_line(self, handler: HostedHandler, arrival: Arrival, early: float) -> None:
         subscription: Subscription = arrival.subscription
@@ -334,9 +348,7 @@ class Admission:
 
     def _alarmed(self, handler: HostedHandler) -> None:
         handler.alarm = None
-        self._move_on(handler)
-        if self.ready:
-            self.wake()
+        self.look_again(handler)
 
     def _part_ended(self, arrival: Arrival) -> Arrival | None:
         """One handler of an admitted arrival has ended. Returns the next in its lane if that was the last."""
@@ -377,7 +389,14 @@ class Admission:
             # It had waited for its block.
             self._lower_fences(service, arrival)
 
+    def look_again(self, handler: HostedHandler) -> None:
+        """The handler's limits have changed: who waits may perhaps go."""
+        self._move_on(handler)
+        if self.ready:
+            self.wake()
+
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
+        self.lossy()
         if self.observer is not None:
             self.observer.shed(
                 event_id_of(arrival),

@@ -393,5 +393,8 @@ class _Nowhere:
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         raise LookupError(number)
 
+    def advise(self, advice: object) -> None:
+        raise LookupError(advice)
+
 
 NOWHERE = _Nowhere()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
@@ -80,6 +81,8 @@ class Emitter:
         self.observer: Observer | None = None
         self.refused: Counter[tuple[str, str, str]] = Counter()
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
+        self.lossy: Callable[[], None] = lambda: None
+        """Called when something was not sent."""
         self._node = node
         self._table = table
         self._routes = table.routes
@@ -124,10 +127,10 @@ class Emitter:
                 waiting.withdraw()
                 raise
         if receipt.sequence in self._asked:
-            receipt = await self._judged(route, receipt)
+            receipt = await self._judged(receipt)
         return _heeded(route, receipt)
 
-    async def _judged(self, route: Route, receipt: Receipt) -> Receipt:
+    async def _judged(self, receipt: Receipt) -> Receipt:
         """The receipt, when all receivers that tell have told whether they let the event in."""
         asked = self._asked.pop(receipt.sequence)
         await asyncio.wait([answer for _, answer in asked], timeout=EMIT_PATIENCE)
@@ -143,14 +146,6 @@ class Emitter:
         refused = tuple(r for service, r in refusals.items() if service not in taken)
         names = {one.service for one in refused}
         targets = tuple(service for service in receipt.targets if service not in names)
-        waits = [one.retry_after for one in refused if one.retry_after is not None]
-        if waits and not targets:
-            reasons = "; ".join(f"{one.service}: {one.reason}" for one in refused)
-            raise RateLimited(
-                f"event {route.spec.name!r} was refused by all who want it ({reasons}): emit it again in "
-                f"{min(waits):.3g} s, or emit fewer",
-                min(waits),
-            )
         return Receipt(receipt.node, receipt.sequence, targets, receipt.refused + refused)
 
     # -- consequences
@@ -287,7 +282,7 @@ class Emitter:
         if policy.overflow == "latest":
             key = (route.spec.name, route.spec.key_of(emission.body))
             if self._conflation.take(key) is not None:
-                self.refused[route.spec.name, "", REPLACED] += 1
+                self._count(route.spec.name, "", REPLACED)
             if not early:
                 return None
             self._sequence = emission.sequence = self._sequence + 1
@@ -297,7 +292,7 @@ class Emitter:
         elif not early:
             return None
         reason = route.gate.reason
-        self.refused[route.spec.name, "", reason] += 1
+        self._count(route.spec.name, "", reason)
         raise RateLimited(
             f"event {route.spec.name!r} is beyond the limit of its type ({reason}): emit it again in "
             f"{early:.3g} s, emit fewer, or raise limit= of the class",
@@ -316,7 +311,7 @@ class Emitter:
     def stop(self) -> None:
         """Send nothing more that was kept back."""
         for emission in self._conflation.close():
-            self.refused[emission.route.spec.name, "", "closing"] += 1
+            self._count(emission.route.spec.name, "", "closing")
 
     def _send(self, emission: Emission, chosen: Choice, given_up: GivenUp) -> Receipt:
         route, lineage = emission.route, emission.lineage
@@ -329,10 +324,17 @@ class Emitter:
             for one, reason in given_up.items()
         }
         asked: list[tuple[str, asyncio.Future[Verdict]]] = []
+        waits: dict[str, float] = {}
         expired = self._is_expired(emission)
         for target, outlet in chosen:
             if expired:
                 reasons[target.service] = "expired"
+            elif outlet.advice is not None and (
+                early := outlet.advice.wait(emission.body, self._now())
+            ):
+                reasons[target.service] = outlet.advice.reason
+                if outlet.answers:
+                    waits[target.service] = early
             elif outlet.room > 0:
                 outlet.room -= 1
                 outlet.send(sequence, emission.payload, emission.body, lineage, emission.sent)
@@ -352,7 +354,7 @@ class Emitter:
                     target.service, route.refusals.get(target.service, "no replica can be reached")
                 )
         for service, reason in reasons.items():
-            self.refused[route.spec.name, service, _label(reason, route)] += 1
+            self._count(route.spec.name, service, _label(reason, route))
         route.emitted += 1
         if not route.targets:
             route.unheard += 1
@@ -360,8 +362,14 @@ class Emitter:
             size, reach = len(emission.payload), len(reached)
             event_id = EventId(self._node, sequence)
             self.observer.emitted(event_id, lineage, route.spec.name, size, reach)
-        refused = tuple(Refusal(service, reason) for service, reason in reasons.items())
+        refused = tuple(
+            Refusal(service, reason, waits.get(service)) for service, reason in reasons.items()
+        )
         return Receipt(self._node, sequence, tuple(reached), refused)
+
+    def _count(self, event: str, service: str, reason: str) -> None:
+        self.refused[event, service, reason] += 1
+        self.lossy()
 
     def _is_expired(self, emission: Emission) -> bool:
         ttl = emission.route.spec.policy.ttl
@@ -369,7 +377,7 @@ class Emitter:
 
 
 def _heeded(route: Route, receipt: Receipt) -> Receipt:
-    """The receipt, unless all who want the event understand something else by it.
+    """The receipt, unless all who want the event have refused it, or understand something else by it.
 
     Only whoever awaits an emit is told so. The consequences of a handler leave all or none: there is nobody
     to tell when one of several finds no taker, and no reason to call the handler failed.
@@ -380,6 +388,14 @@ def _heeded(route: Route, receipt: Receipt) -> Receipt:
         and all(r.service in route.refusals for r in receipt.refused)
     ):
         raise SchemaMismatch("; ".join(route.refusals.values()))
+    waits = [one.retry_after for one in receipt.refused if one.retry_after is not None]
+    if waits and not receipt.targets:
+        reasons = "; ".join(f"{one.service}: {one.reason}" for one in receipt.refused)
+        raise RateLimited(
+            f"event {route.spec.name!r} was refused by all who want it ({reasons}): emit it again in "
+            f"{min(waits):.3g} s, or emit fewer",
+            min(waits),
+        )
     return receipt
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any
 
 from thence.delivery.lines import FairLine, Line, PlainLine
@@ -12,10 +12,11 @@ from thence.delivery.ownership import Ownership
 from thence.events import PRIORITIES, EventSpec
 from thence.events.envelope import Arrival, envelope_for
 from thence.flow.breaker import Breaker
-from thence.flow.limit import Gate, RateGate, gate_for, key_function
+from thence.flow.limit import Gate, changed_gates, gate_for, key_function
 from thence.flow.shedding import QueueDelay
 from thence.handling.handler import Handler, declared_consequences
 from thence.handling.timeouts import Timeouts
+from thence.limits import Limit
 from thence.routing.lanes import Lanes
 
 __all__ = ["HostedHandler", "HostedService", "Subscription"]
@@ -28,6 +29,7 @@ class HostedHandler:
     """One handler of a hosted service."""
 
     __slots__ = (
+        "_gates",
         "alarm",
         "always_suspends",
         "breaker",
@@ -70,15 +72,15 @@ class HostedHandler:
             asyncio.get_running_loop(), spec.policy.timeout, expired
         )
         self.subscriptions: list[Subscription] = []
-        own = [gate_for(limit) for limit in spec.policy.limits]
-        self.gate = Gate([*own, *service.gates]) if own or service.gates else None
+        self._gates = [gate_for(limit) for limit in spec.policy.limits]
+        self.gate: Gate | None = None
         """What each start has to pass."""
         self.overflow = spec.policy.overflow
         target = spec.policy.queue_target
         self.queue_delay = None if target is None else QueueDelay(target)
         """How long events may wait in line."""
         self.breaker = Breaker()
-        self.line: Line = _line_for(self.gate)
+        self.line: Line = PlainLine()
         self.alarm: asyncio.Handle | None = None
         """Rings when the line may move on."""
         self.in_flight = 0
@@ -88,6 +90,25 @@ class HostedHandler:
         self.probe = 0
         self.handled = self.failed = 0
         self.shed: Counter[str] = Counter()
+        self.assemble()
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Its own limits, apart from its service's."""
+        return tuple(gate.limit for gate in self._gates)
+
+    def set_limits(self, limits: Sequence[Limit], now: float) -> None:
+        """Hold these limits from now on. Where only a rate changes nothing is gained by the change itself."""
+        self._gates = changed_gates(self._gates, limits, now)
+        self.assemble()
+
+    def assemble(self) -> None:
+        """Put together what the handler's and the service's limits ask for; who waits goes on waiting."""
+        gates = [*self._gates, *self.service.gates]
+        self.gate = Gate(gates) if gates else None
+        waiting, self.line = self.line, _line_for(self.gate)
+        while len(waiting):
+            self.line.append(waiting.pop())
 
     @property
     def has_place(self) -> bool:
@@ -266,12 +287,10 @@ class HostedService:
         "unfinished",
     )
 
-    def __init__(
-        self, name: str, concurrency: int | None, gates: tuple[RateGate, ...] = ()
-    ) -> None:
+    def __init__(self, name: str, concurrency: int | None, limits: Sequence[Limit] = ()) -> None:
         self.name = name
         self.state: Any = None
-        self.gates = gates
+        self.gates = [gate_for(limit) for limit in limits]
         """The service's own limits, which all its handlers share."""
         self.concurrency = concurrency
         self.in_flight = 0
@@ -282,6 +301,12 @@ class HostedService:
         """Arrivals that did not end within their batch, and how many of their handlers are still to end."""
         self.ownership: Ownership | None = None
         self.fences: list[tuple[set[Arrival], Callable[[], None]]] = []
+
+    def set_limits(self, limits: Sequence[Limit], now: float) -> None:
+        """Hold these limits, over all its handlers together, from now on."""
+        self.gates = changed_gates(self.gates, limits, now)
+        for handler in self.handlers:
+            handler.assemble()
 
     def refresh(self) -> None:
         """The blocks held have changed."""

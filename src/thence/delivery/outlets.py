@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from thence.delivery.advice import HeededAdvice
 from thence.events import Event
 from thence.events.envelope import Arrival, consequence_form, dated_form
 from thence.events.lineage import Lineage
@@ -45,6 +46,7 @@ class Outlet:
     __slots__ = (
         "_waiting",
         "_withheld",
+        "advice",
         "answers",
         "asked",
         "closed",
@@ -62,6 +64,8 @@ class Outlet:
         self.window = window
         self.answers = answers
         """Whether the receiver tells of each event if it has let it in."""
+        self.advice: HeededAdvice | None = None
+        """What is not worth sending for a while."""
         self.asked: dict[int, asyncio.Future[Verdict]] = {}
         """By sequence number, who waits to be told."""
         self.room = window

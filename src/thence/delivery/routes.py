@@ -6,11 +6,14 @@ not depend on how many services there are.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from thence.clock import stopwatch
+from thence.delivery.advice import HeededAdvice
 from thence.delivery.moves import KeyMoves
 from thence.delivery.outlets import LinkOutlet, Outlet
 from thence.delivery.targets import Parcel, Route, Target
@@ -20,7 +23,7 @@ from thence.events.lineage import Lineage
 from thence.events.schema import incompatibility
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
-from thence.mesh.messages import Incompatible, Moved, Subscribed
+from thence.mesh.messages import Advice, Incompatible, Moved, Subscribed
 from thence.routing.placement import Placement
 
 __all__ = ["RouteTable"]
@@ -61,6 +64,7 @@ class RouteTable:
         self._ready: dict[str, frozenset[str]] = {}
         """The services of each node that takes events."""
         self._told: set[tuple[str, str, str]] = set()
+        self._now = stopwatch(asyncio.get_running_loop())
 
     # -- what is emitted here
 
@@ -170,6 +174,33 @@ class RouteTable:
         payload = spec_of(type(body)).encode(body)
         parcel = Parcel(target, block, arrival.sequence, payload, body, lineage, arrival.sent)
         target.placement.give_back(parcel, self.node, owner)
+
+    def heed(self, outlet: Outlet, advice: Advice, now: float) -> None:
+        """For a while, not all events are worth sending through that outlet.
+
+        :raises ConfigurationError: the advice makes no sense.
+        """
+        target: Target = outlet.target
+        heeded = outlet.advice
+        if heeded is not None and heeded.renew(advice, now):
+            return
+        spec = next(r.spec for r in self.routes.values() if r.spec.name == target.event)
+        outlet.advice = HeededAdvice(advice, spec.type, now)
+        self._refresh(target.event)
+        if heeded is None:
+            self._forget_advice(outlet, now)
+
+    def _forget_advice(self, outlet: Outlet, now: float) -> None:
+        """Send as ever through that outlet when its advice does not hold any more."""
+        advice = outlet.advice
+        if advice is None or outlet.closed:
+            return
+        if now < advice.until:
+            loop = asyncio.get_running_loop()
+            loop.call_later(advice.until - now, lambda: self._forget_advice(outlet, self._now()))
+        else:
+            outlet.advice = None
+            self._refresh(outlet.target.event)
 
     def set_congested(self, link: Link, congested: bool) -> None:
         """More waits on that link than its peer takes."""

@@ -188,5 +188,5 @@ class Route:
     def is_special(self, target: Target) -> bool:
         """Whether more is to be done than to send: the short way is for types without policies."""
         return self.spec.policy.ttl is not None or any(
-            outlet.answers for outlet in target.outlets.values()
+            outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
         )

@@ -55,6 +55,10 @@ class Source(Protocol):
         """
         ...
 
+    def advise(self, advice: Any) -> None:
+        """Tell which events are not worth sending: a :class:`thence.mesh.messages.Advice`."""
+        ...
+
 
 class Arrival(Struct, array_like=True, eq=False, gc=False):
     """An event that has arrived for one subscription. Compared and hashed by identity."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from thence.limits import Limit
 
-__all__ = ["Cell", "Gate", "KeyedCells", "RateGate", "gate_for"]
+__all__ = ["Cell", "Gate", "KeyedCells", "RateGate", "changed_gates", "gate_for", "hashable"]
 
 MAX_KEYS = 10_000
 """Values of ``per`` that one limit remembers at a time; further ones share a cell."""
@@ -94,6 +94,11 @@ class KeyedCells:
                 self._shared = due + self.interval if due > now else now + self.interval
                 return
         self.due[key] = due + self.interval if due > now else now + self.interval
+
+    def hold(self, key: Hashable, until: float) -> None:
+        """Let no event of this key come before that time, if there is room to remember it."""
+        if key in self.due or len(self.due) < MAX_KEYS:
+            self.due[key] = until + self.tolerance
 
     def change(self, rate: float, burst: int, now: float) -> None:
         """Hold another limit from now on; see :meth:`Cell.change`."""
@@ -178,19 +183,33 @@ def gate_for(limit: Limit) -> RateGate:
     return _PlainGate(limit) if key_of is None else _KeyedGate(limit, key_of)
 
 
+def changed_gates(gates: Sequence[RateGate], limits: Sequence[Limit], now: float) -> list[RateGate]:
+    """What holds these limits in place of others; where only rates differ, with what was counted so far."""
+    alike = len(gates) == len(limits) and all(
+        (gate.limit.per, gate.limit.scope) == (limit.per, limit.scope)
+        for gate, limit in zip(gates, limits, strict=True)
+    )
+    if not alike:
+        return [gate_for(limit) for limit in limits]
+    for gate, limit in zip(gates, limits, strict=True):
+        gate.change(limit, now)
+    return list(gates)
+
+
 def key_function(limit: Limit) -> Callable[[Any, str], Hashable] | None:
     """What tells an event's key from the event and the service it came from; None for a limit without."""
     per = limit.per
     if per is None:
         return None
     if isinstance(per, str):
-        return lambda event, _: _hashable(getattr(event, per))
+        return lambda event, _: hashable(getattr(event, per))
     if callable(per):
         return lambda event, _: _safe(per, event)
     return lambda _, source: source
 
 
-def _hashable(value: Any) -> Hashable:
+def hashable(value: Any) -> Hashable:
+    """The value, or its text if it can't be a key."""
     if value.__class__ in _PLAIN:
         plain: Hashable = value
         return plain

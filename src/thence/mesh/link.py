@@ -18,6 +18,7 @@ from thence.mesh.cork import Cork
 from thence.mesh.frames import EVENTS, BadFrame, EventsFrame, FrameReader, message_frame
 from thence.mesh.messages import (
     PROTOCOL,
+    Advice,
     Ended,
     Hello,
     Judged,
@@ -125,6 +126,8 @@ class Link(asyncio.Protocol):
         self._dirty = False
         self._messages = bytearray()
         self._owed: dict[int, int] = {}
+        self._advised: dict[tuple[int, str | int | None], float] = {}
+        """By subscription and key, when the peer was last advised about it."""
         self._numbers: dict[str, int] = {}
         self._ending: tuple[str, str] | None = None
 
@@ -239,6 +242,16 @@ class Link(asyncio.Protocol):
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         """Tell the peer whether an event was let in."""
         self.say(Judged(number, sequence, reason, wait))
+
+    def advise(self, advice: Advice) -> None:
+        """Tell the peer what is not worth sending, unless it has just been told."""
+        now, about = self._owner.now(), (advice.number, advice.key)
+        pause = min(advice.seconds / 2, 0.25 / advice.rate)
+        if now - self._advised.get(about, -math.inf) >= pause:
+            if len(self._advised) >= MAX_NAMES:
+                self._advised.clear()
+            self._advised[about] = now
+            self.say(advice)
 
     def number_of(self, node: str) -> int:
         """The number that stands for ``node`` in envelopes on this link; told to the peer if it is new."""

@@ -15,6 +15,7 @@ from thence.events.schema import Schema
 
 __all__ = [
     "PROTOCOL",
+    "Advice",
     "Answer",
     "Ask",
     "Bye",
@@ -177,6 +178,28 @@ class Judged(Struct, array_like=True, tag=16, frozen=True):
     """Seconds after which it may be tried again."""
 
 
+class Advice(Struct, array_like=True, tag=17, frozen=True):
+    """Events under this number beyond such a limit would only be refused: for a while, better not send them.
+
+    Nothing depends on its being followed. It leaves headroom, as the sender can't know who else emits.
+    """
+
+    number: int
+    limit: str
+    """What the receiver holds, in words."""
+    rate: float
+    """Events a second that are worth sending."""
+    burst: int
+    per: str | None
+    """The field whose values have a limit each."""
+    seconds: float
+    """How long this holds."""
+    key: str | int | None = None
+    """The value of that field which was refused just now."""
+    wait: float = 0.0
+    """Seconds after which it would be let in."""
+
+
 Message: TypeAlias = (
     Hello
     | Refuse
@@ -195,6 +218,7 @@ Message: TypeAlias = (
     | Incompatible
     | Invalid
     | Judged
+    | Advice
 )
 
 encode_message = msgspec.msgpack.Encoder().encode

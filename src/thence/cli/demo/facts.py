@@ -82,6 +82,9 @@ class Watcher:
     ) -> None:
         """The node's own report counts it."""
 
+    def limit_changed(self, place: str, before: str, after: str, by: str) -> None:
+        """The node logs it."""
+
     def _note(
         self, event_id: EventId, lineage: Lineage, event: str, service: str, *, failed: bool
     ) -> None:
