@@ -31,9 +31,11 @@ from thence.errors import (
     UndeclaredEvent,
 )
 from thence.events import Event
+from thence.handling.batch import Batch
 from thence.limits import Limit
 
 __all__ = [
+    "Batch",
     "CascadeLimit",
     "ConfigurationError",
     "Context",

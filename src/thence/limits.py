@@ -21,17 +21,22 @@ __all__ = ["Limit", "LimitLike", "Limits", "Source", "check_limits", "limits_of"
 BURST_SECONDS = 0.1
 """A burst is by default what the rate allows in this time, and at least 1."""
 
+LARGEST = 1_000_000_000
+"""Events in a burst."""
+
+SOURCE = "source"
+"""In a text, the word for the emitting service."""
+
 FASTEST = 10_000_000.0
 """Events a second; a rate above this is a slip of the pen."""
 
 Scope: TypeAlias = Literal["replica", "service"]
 
 _TEXT = re.compile(
-    r"(?P<count>\d+(?:\.\d+)?)\s*/\s*(?P<unit>\d+(?:\.\d+)?\s*\w+|\w+)"
-    r"(?:\s+per\s+(?P<per>[A-Za-z_]\w*))?"
-    r"(?:\s+burst\s+(?P<burst>\d+))?"
-    r"(?:\s+over\s+all\s+(?P<scope>replicas))?",
-    re.ASCII,
+    r"(?P<count>[0-9]+(?:\.[0-9]+)?)\s*/\s*(?P<unit>[0-9]+(?:\.[0-9]+)?\s*\w+|\w+)"
+    r"(?:\s+per\s+(?P<per>[^\W\d]\w*))?"
+    r"(?:\s+burst\s+(?P<burst>[0-9]{1,12}))?"
+    r"(?:\s+over\s+all\s+(?P<scope>replicas))?"
 )
 _EXAMPLES = '"200/s", "10/min burst 3", "5/s per player"'
 
@@ -94,7 +99,7 @@ class Limit:
         if words.get("per") is not None:
             if per is not None:
                 raise ConfigurationError(f"{shown}: per is given twice: leave out per={per!r}")
-            per = Limit.SOURCE if words["per"] == "source" else words["per"]
+            per = Limit.SOURCE if words["per"] == SOURCE else words["per"]
         if words.get("scope") is not None:
             scope = "service"
         per_second = count / unit
@@ -105,11 +110,17 @@ class Limit:
         text = _in_words(pace, burst, per, scope)
         if burst is None:
             burst = max(1, math.ceil(round(per_second * BURST_SECONDS, 6)))
-        elif isinstance(burst, bool) or not isinstance(burst, int) or burst < 1:
+        elif isinstance(burst, bool) or not isinstance(burst, int) or not 1 <= burst <= LARGEST:
             raise ConfigurationError(
-                f"{shown}: burst={burst!r} must be a whole number of at least 1; 1 spaces events exactly"
+                f"{shown}: burst={burst!r} must be a whole number from 1 to {LARGEST:,}; 1 spaces events exactly"
             )
-        if not (per is None or isinstance(per, str | Source) or callable(per)):
+        if isinstance(per, str):
+            if not per.isidentifier() or per == SOURCE:
+                raise ConfigurationError(
+                    f"{shown}: per={per!r} must be the name of a field; for the emitting service it is "
+                    "Limit.SOURCE"
+                )
+        elif not (per is None or isinstance(per, Source) or callable(per)):
             raise ConfigurationError(
                 f"{shown}: per={per!r} must be the name of a field, a function of the event, or Limit.SOURCE"
             )
@@ -184,8 +195,9 @@ def check_limits(whose: str, limits: Iterable[Limit], event: type[Any], key: str
 def _read(rate: object) -> tuple[float, float, str, dict[str, str]]:
     """Count, seconds, both as text, and what else the text says."""
     if isinstance(rate, int | float) and not isinstance(rate, bool):
-        if math.isfinite(rate):
-            return float(rate), 1.0, f"{rate:g}/s", {}
+        if abs(rate) <= FASTEST:
+            pace = f"{rate:.15f}".rstrip("0").rstrip(".")
+            return float(rate), 1.0, f"{pace}/s", {}
     elif isinstance(rate, str) and (matched := _TEXT.fullmatch(rate.strip())):
         words = matched.groupdict()
         unit = words["unit"]
@@ -206,7 +218,7 @@ def _in_words(rate: str, burst: int | None, per: object, scope: Scope) -> str:
     """In the grammar of the text, as short as can be: a burst only where it was asked for."""
     text = rate
     if isinstance(per, Source):
-        text += " per source"
+        text += f" per {SOURCE}"
     elif per is not None:
         text += f" per {per if isinstance(per, str) else getattr(per, '__name__', 'function')}"
     if burst is not None:

@@ -60,7 +60,8 @@ def test_an_event_that_nobody_can_understand_raises_and_other_types_flow(
         return heard
 
     assert run(main()) == [Moved(player="ana")]
-    sender, receiver = (record.getMessage() for record in caplog.records)
+    sender, receiver, summary = (record.getMessage() for record in caplog.records)
+    assert summary == "players-node: 1 event: found not sent to clues: schema"
     assert "is not sent from players-node to service 'clues'" in sender
     assert receiver.startswith("clues-node: <Link to players-node> does not send")
     for line in (sender, receiver):

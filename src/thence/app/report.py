@@ -36,6 +36,8 @@ class EmittedReport(Struct, frozen=True):
     event: str
     emitted: int
     unheard: int
+    limits: tuple[str, ...] = ()
+    """Of its type: what a node emits at most."""
 
 
 class RouteReport(Struct, frozen=True):
@@ -116,7 +118,8 @@ def report_on(runtime: Runtime) -> NodeReport:
         peers=tuple(sorted(table.links)),
         handlers=handlers,
         emitted=tuple(
-            EmittedReport(r.spec.name, r.emitted, r.unheard) for r in table.routes.values()
+            EmittedReport(r.spec.name, r.emitted, r.unheard, tuple(map(str, r.spec.policy.limit)))
+            for r in table.routes.values()
         ),
         routes=routes,
         lost=tuple((*key, count) for key, count in sorted(lost.items())),

@@ -17,6 +17,7 @@ from thence.app.losses import LossLog
 from thence.app.service import Service
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
+from thence.delivery.fleet import Fleet, FleetGate
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.outlets import LocalOutlet
 from thence.delivery.ownership import Ownership
@@ -26,6 +27,8 @@ from thence.events import Event, spec_of
 from thence.events.catalog import Catalog
 from thence.events.envelope import Arrival, event_id_of, lineage_of
 from thence.facts import Observer
+from thence.flow.limit import RateGate, gate_for
+from thence.limits import Limit
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
@@ -45,6 +48,8 @@ from thence.mesh.messages import (
     Moved,
     Ready,
     Released,
+    ShareAsked,
+    ShareLent,
     Subscribed,
 )
 from thence.mesh.peers import NoAnswer, Peers
@@ -114,6 +119,13 @@ class Runtime:
             self.peers.cork, self.emitter.emit_consequences, self._make_context, self._give_back
         )
         self.services: dict[str, HostedService] = {}
+        self.fleet = Fleet(
+            node,
+            self.services,
+            discovery.block_locks,
+            self._replica_links,
+            self.dispatcher.admission.queueing.look_again,
+        )
         self.address = ""
         self._answers = answers
         self._loop = asyncio.get_running_loop()
@@ -151,6 +163,7 @@ class Runtime:
         self.table.set_ready(self.node, frozenset(self.services))
         for service in self.services.values():
             self._update_ownership(service)
+        self.fleet.start()
         for link in self.peers.links.values():
             link.say(Ready())
 
@@ -181,6 +194,7 @@ class Runtime:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
         self._leaving = True
         self.emitter.stop()
+        self.fleet.close()
         await self.discovery.withdraw()
         self._farewells = set(self.peers.links.values())
         for link in self._farewells:
@@ -208,6 +222,7 @@ class Runtime:
     async def close(self) -> None:
         """Let go of everything."""
         self.dispatcher.stop()
+        self.fleet.close()
         self._losses.close()
         for service in self.services.values():
             if service.ownership is not None:
@@ -227,7 +242,9 @@ class Runtime:
         before, after = changed
         for service in self.services.values():
             for handler in service.handlers:
-                self.dispatcher.admission.look_again(handler)
+                self.dispatcher.admission.queueing.look_again(handler)
+        if self.ready:
+            self.fleet.start()
         logger.warning("%s: limit of %s: %s → %s (set by %s)", self.name, place, before, after, by)
         if self.dispatcher.observer is not None:
             self.dispatcher.observer.limit_changed(place, before, after, by)
@@ -261,7 +278,7 @@ class Runtime:
     # -- the services
 
     def _host(self, service: Service) -> None:
-        hosted = HostedService(service.name, service.concurrency, service.limits)
+        hosted = HostedService(service.name, service.concurrency, service.limits, self._make_gate)
         self.services[service.name] = hosted
         wanted: dict[tuple[type[Event], bool], list[HostedHandler]] = {}
         for spec in service.handlers:
@@ -294,11 +311,24 @@ class Runtime:
                 self.discovery.block_locks(service.name),
                 admit=self.dispatcher.admission.admit,
                 changed=hosted.refresh,
+                gained=lambda: self.fleet.taken_over(hosted),
                 released=lambda: self._tell_released(service.name),
             )
         for handler in hosted.handlers:
             for event in handler.declared:
                 self.table.route(spec_of(event))
+
+    def _make_gate(self, limit: Limit) -> RateGate:
+        if limit.scope == "service" and limit.per is None:
+            return FleetGate(limit, self.node)
+        return gate_for(limit)
+
+    def _replica_links(self, service: str) -> list[Link]:
+        return [
+            self.peers.links[node]
+            for node in self.table.replicas(service)
+            if node in self.peers.links
+        ]
 
     def _update_ownership(self, service: HostedService) -> None:
         ownership = service.ownership
@@ -402,6 +432,8 @@ class Runtime:
     def left(self, link: Link, dead: bool) -> None:
         """A connection ended."""
         self.table.drop_link(link, dead)
+        if dead:
+            self.fleet.forget(link.node)
         self._farewells.discard(link)
         for service in self.services.values():
             if service.ownership is not None:
@@ -413,6 +445,7 @@ class Runtime:
         """A peer has died whose connection had ended before."""
         services = self.table.services_of(node)
         self.table.forget(node)
+        self.fleet.forget(node)
         self._replicas_changed(services)
 
     def received(self, link: Link, batch: bytes) -> None:
@@ -488,6 +521,10 @@ class Runtime:
                     self.table.heed(advised, message, self.peers.now())
                 except ConfigurationError as error:
                     raise BadFrame("garbage", str(error)) from error
+            case ShareAsked():
+                self.fleet.asked(link, message)
+            case ShareLent():
+                self.fleet.lent(link, message)
             case Ready():
                 self._peer_ready(link)
             case Fence(number, service):

@@ -11,6 +11,7 @@ from thence.app.context import Context
 from thence.durations import Duration
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
+from thence.handling.batch import Batch
 from thence.handling.handler import Handler, HandlerPolicy, Overflow
 from thence.limits import Limits, check_limits, limits_of
 
@@ -128,6 +129,80 @@ class Handlers:
         broadcast: bool = ...,
         emits: Iterable[type[Event]] = ...,
     ) -> HandlerDecorator[E1 | E2 | E3 | E4]: ...
+    @overload
+    def on(
+        self,
+        event: type[E1],
+        /,
+        *,
+        name: str | None = ...,
+        queue: int = ...,
+        concurrency: int = ...,
+        timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
+        broadcast: bool = ...,
+        emits: Iterable[type[Event]] = ...,
+        batch: Batch,
+    ) -> HandlerDecorator[list[E1]]: ...
+    @overload
+    def on(
+        self,
+        event: type[E1],
+        second: type[E2],
+        /,
+        *,
+        name: str | None = ...,
+        queue: int = ...,
+        concurrency: int = ...,
+        timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
+        broadcast: bool = ...,
+        emits: Iterable[type[Event]] = ...,
+        batch: Batch,
+    ) -> HandlerDecorator[list[E1 | E2]]: ...
+    @overload
+    def on(
+        self,
+        event: type[E1],
+        second: type[E2],
+        third: type[E3],
+        /,
+        *,
+        name: str | None = ...,
+        queue: int = ...,
+        concurrency: int = ...,
+        timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
+        broadcast: bool = ...,
+        emits: Iterable[type[Event]] = ...,
+        batch: Batch,
+    ) -> HandlerDecorator[list[E1 | E2 | E3]]: ...
+    @overload
+    def on(
+        self,
+        event: type[E1],
+        second: type[E2],
+        third: type[E3],
+        fourth: type[E4],
+        /,
+        *,
+        name: str | None = ...,
+        queue: int = ...,
+        concurrency: int = ...,
+        timeout: Duration = ...,
+        limit: Limits = ...,
+        overflow: Overflow = ...,
+        queue_target: Duration | None = ...,
+        broadcast: bool = ...,
+        emits: Iterable[type[Event]] = ...,
+        batch: Batch,
+    ) -> HandlerDecorator[list[E1 | E2 | E3 | E4]]: ...
     def on(
         self,
         *events: type[Event],
@@ -140,6 +215,7 @@ class Handlers:
         queue_target: Duration | None = None,
         broadcast: bool = False,
         emits: Iterable[type[Event]] = (),
+        batch: Batch | None = None,
     ) -> Callable[[Any], Any]:
         """Declare that the decorated function handles events of these types.
 
@@ -158,6 +234,8 @@ class Handlers:
             has waited longer is shed, the lowest priority first. By default the line has no such bound.
         :param broadcast: each replica of the service handles each event, rather than one of them.
         :param emits: types emitted through ``ctx.emit``.
+        :param batch: hand the function a list of events, as in ``Batch(size=100, within="50ms")``. What it
+            emits follows from the newest of them.
         :raises ConfigurationError: something here can't be kept; the message names what to change.
         """
         for event in events:
@@ -175,6 +253,7 @@ class Handlers:
             limit=limit,
             overflow=overflow,
             queue_target=queue_target,
+            batch=batch,
         )
 
         def register(function: Any) -> Any:

@@ -279,7 +279,7 @@ class Dispatcher:
         run: Run | None,
     ) -> None:
         """What was admitted has been run; in a task of its own if there is a ``run``."""
-        handler.handled += 1
+        handler.handled += 1 if arrival.members is None else len(arrival.members)
         if run is not None:
             self._runs.discard(run)
             handler.timeouts.forget(run)
@@ -308,23 +308,26 @@ class Dispatcher:
 
     def _note_handled(self, handler: HostedHandler, arrival: Arrival) -> None:
         assert self.observer is not None
-        self.observer.handled(
-            event_id_of(arrival),
-            lineage_of(arrival),
-            arrival.subscription.event.name,
-            handler.service.name,
-            handler.name,
-        )
+        for one in arrival.members or (arrival,):
+            self.observer.handled(
+                event_id_of(one),
+                lineage_of(one),
+                one.subscription.event.name,
+                handler.service.name,
+                handler.name,
+            )
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
-        handler.handled -= 1
-        opened = handler.note_failure(self.admission.now())
+        events = arrival.members or (arrival,)
+        handler.handled -= len(events)
+        opened = handler.note_failure(len(events), self.admission.now())
         event_id, lineage = event_id_of(arrival), lineage_of(arrival)
+        name = arrival.subscription.event.name
         logger.error(
             "handler %s of service %s failed on %s: %s: %s (event %s, root %s, cause %s)",
             handler.name,
             handler.service.name,
-            arrival.subscription.event.name,
+            name if arrival.members is None else f"{len(events)} events, the newest {name}",
             type(error).__name__,
             error,
             event_id,
@@ -340,10 +343,15 @@ class Dispatcher:
                 handler.service.name,
             )
         if self.observer is not None:
-            event = arrival.subscription.event.name
-            self.observer.failed(
-                event_id, lineage, event, handler.service.name, handler.name, error
-            )
+            for one in events:
+                self.observer.failed(
+                    event_id_of(one),
+                    lineage_of(one),
+                    one.subscription.event.name,
+                    handler.service.name,
+                    handler.name,
+                    error,
+                )
 
     # -- timeouts, the end of everything
 

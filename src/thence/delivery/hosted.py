@@ -12,7 +12,7 @@ from thence.delivery.ownership import Ownership
 from thence.events import PRIORITIES, EventSpec
 from thence.events.envelope import Arrival, envelope_for
 from thence.flow.breaker import Breaker
-from thence.flow.limit import Gate, changed_gates, gate_for, key_function
+from thence.flow.limit import Gate, RateGate, changed_gates, gate_for, key_function
 from thence.flow.shedding import QueueDelay
 from thence.handling.handler import Handler, declared_consequences
 from thence.handling.timeouts import Timeouts
@@ -29,19 +29,23 @@ class HostedHandler:
     """One handler of a hosted service."""
 
     __slots__ = (
-        "_gates",
         "alarm",
         "always_suspends",
+        "batch",
+        "batch_timer",
         "breaker",
         "call",
         "concurrency",
         "declared",
         "failed",
         "gate",
+        "gates",
         "handled",
         "in_flight",
         "line",
         "name",
+        "open_batch",
+        "open_keys",
         "overflow",
         "probe",
         "queue",
@@ -72,7 +76,8 @@ class HostedHandler:
             asyncio.get_running_loop(), spec.policy.timeout, expired
         )
         self.subscriptions: list[Subscription] = []
-        self._gates = [gate_for(limit) for limit in spec.policy.limits]
+        self.gates = [service.make_gate(limit) for limit in spec.policy.limits]
+        """Its own limits, apart from its service's."""
         self.gate: Gate | None = None
         """What each start has to pass."""
         self.overflow = spec.policy.overflow
@@ -80,6 +85,12 @@ class HostedHandler:
         self.queue_delay = None if target is None else QueueDelay(target)
         """How long events may wait in line."""
         self.breaker = Breaker()
+        self.batch = spec.policy.batch
+        self.open_batch: list[Arrival] = []
+        """The batch that is being filled. It has its place already."""
+        self.open_keys: set[Hashable] = set()
+        """The keys in it."""
+        self.batch_timer: asyncio.TimerHandle | None = None
         self.line: Line = PlainLine()
         self.alarm: asyncio.Handle | None = None
         """Rings when the line may move on."""
@@ -95,16 +106,16 @@ class HostedHandler:
     @property
     def limits(self) -> tuple[Limit, ...]:
         """Its own limits, apart from its service's."""
-        return tuple(gate.limit for gate in self._gates)
+        return tuple(gate.limit for gate in self.gates)
 
     def set_limits(self, limits: Sequence[Limit], now: float) -> None:
         """Hold these limits from now on. Where only a rate changes nothing is gained by the change itself."""
-        self._gates = changed_gates(self._gates, limits, now)
+        self.gates = changed_gates(self.gates, limits, now, self.service.make_gate)
         self.assemble()
 
     def assemble(self) -> None:
         """Put together what the handler's and the service's limits ask for; who waits goes on waiting."""
-        gates = [*self._gates, *self.service.gates]
+        gates = [*self.gates, *self.service.gates]
         self.gate = Gate(gates) if gates else None
         waiting, self.line = self.line, _line_for(self.gate)
         while len(waiting):
@@ -114,8 +125,9 @@ class HostedHandler:
     def has_place(self) -> bool:
         """Whether the bounds of runs in flight, its own and its service's, let one more begin."""
         service = self.service
-        return self.in_flight < self.concurrency and (
-            service.concurrency is None or service.in_flight < service.concurrency
+        return bool(self.open_batch) or (
+            self.in_flight < self.concurrency
+            and (service.concurrency is None or service.in_flight < service.concurrency)
         )
 
     def admit(self, arrival: Arrival, now: float) -> float:
@@ -146,9 +158,9 @@ class HostedHandler:
         self.probe += 1
         return self.always_suspends or bool(self.probe & 63)
 
-    def note_failure(self, now: float) -> bool:
-        """A run has failed. Whether the breaker has opened by that."""
-        self.failed += 1
+    def note_failure(self, events: int, now: float) -> bool:
+        """A run for so many events has failed. Whether the breaker has opened by that."""
+        self.failed += events
         opened = self.breaker.failed(self.handled, now)
         if opened:
             self._refresh()
@@ -263,6 +275,7 @@ class Subscription:
             and self.handlers[0].breaker.state == "closed"
             and self.handlers[0].streak < PROBE_AFTER
             and not self.answers
+            and self.handlers[0].batch is None
             and self.newest is None
             and self.event.policy.ttl is None
         )
@@ -280,6 +293,7 @@ class HostedService:
         "handlers",
         "in_flight",
         "lanes",
+        "make_gate",
         "name",
         "ownership",
         "state",
@@ -287,10 +301,17 @@ class HostedService:
         "unfinished",
     )
 
-    def __init__(self, name: str, concurrency: int | None, limits: Sequence[Limit] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        concurrency: int | None,
+        limits: Sequence[Limit] = (),
+        make_gate: Callable[[Limit], RateGate] = gate_for,
+    ) -> None:
         self.name = name
         self.state: Any = None
-        self.gates = [gate_for(limit) for limit in limits]
+        self.make_gate = make_gate
+        self.gates = [make_gate(limit) for limit in limits]
         """The service's own limits, which all its handlers share."""
         self.concurrency = concurrency
         self.in_flight = 0
@@ -304,7 +325,7 @@ class HostedService:
 
     def set_limits(self, limits: Sequence[Limit], now: float) -> None:
         """Hold these limits, over all its handlers together, from now on."""
-        self.gates = changed_gates(self.gates, limits, now)
+        self.gates = changed_gates(self.gates, limits, now, self.make_gate)
         for handler in self.handlers:
             handler.assemble()
 

@@ -28,7 +28,7 @@ OWNER_PATIENCE = 1.0
 LOOK_AGAIN = 0.01
 
 _decode_fields = Decoder(
-    tuple[int, int, Raw, int, int, int, int, int, int, None, None, None]
+    tuple[int, int, Raw, int, int, int, int, int, int, None, None, None, None]
 ).decode
 
 
@@ -90,7 +90,7 @@ class KeyMoves:
         """The peer gives back events that it had not begun."""
         for envelope in message.envelopes:
             try:
-                number, sequence, payload, depth, *ancestry, sent, _, _, _ = _decode_fields(
+                number, sequence, payload, depth, *ancestry, sent, _, _, _, _ = _decode_fields(
                     envelope
                 )
             except (DecodeError, RecursionError) as error:

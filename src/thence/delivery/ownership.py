@@ -25,7 +25,7 @@ class Ownership:
     """One replica's part of one service's keys.
 
     ``admit(arrival)`` takes an arrival that had to wait for its block; ``changed()`` is called when what is
-    held may differ, ``released()`` when other replicas may take what this one gave up.
+    held may differ, ``gained()`` when blocks were taken, ``released()`` when other replicas may take what this one gave up.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Ownership:
         locks: BlockLocks,
         admit: Callable[[Arrival], None],
         changed: Callable[[], None],
+        gained: Callable[[], None],
         released: Callable[[], None],
     ) -> None:
         self.service = service
@@ -46,6 +47,7 @@ class Ownership:
         self._locks = locks
         self._admit = admit
         self._changed = changed
+        self._gained = gained
         self._released = released
         self._loop = asyncio.get_running_loop()
         self._owners: list[str] = []
@@ -129,6 +131,8 @@ class Ownership:
         if wanted:
             gained = self._locks.acquire(wanted)
             self._held |= gained
+            if gained:
+                self._gained()
             for block in sorted(self._parked.keys() & gained):
                 for arrival in self._parked.pop(block):
                     self._admit(arrival)

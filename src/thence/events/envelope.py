@@ -77,6 +77,8 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     source: Any = None
     since: Any = None
     """When it began to wait for its handler, by the node's stopwatch."""
+    members: Any = None
+    """For a batch, the arrivals in it. The batch itself is the newest of them, with all their bodies."""
 
 
 def envelope_for(event_type: type[Event], number: int, subscription: object) -> type[Arrival]:
@@ -88,6 +90,7 @@ def envelope_for(event_type: type[Event], number: int, subscription: object) -> 
             ("lineage", None, None),
             ("source", None, None),
             ("since", None, None),
+            ("members", None, None),
         ],
         bases=(Arrival,),
         namespace={"subscription": subscription},

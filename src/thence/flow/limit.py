@@ -69,7 +69,7 @@ class KeyedCells:
     What comes when too many keys are busy shares one cell: stricter than promised, never looser.
     """
 
-    __slots__ = ("_shared", "_sweep_at", "due", "interval", "tolerance")
+    __slots__ = ("_shared", "_sweep_at", "_swept_at", "due", "interval", "tolerance")
 
     def __init__(self, rate: float, burst: int) -> None:
         self.interval = interval_of(rate)
@@ -77,6 +77,7 @@ class KeyedCells:
         self.due: dict[Hashable, float] = {}
         self._shared = 0.0
         self._sweep_at = FIRST_SWEEP
+        self._swept_at = -math.inf
 
     def wait(self, key: Hashable, now: float) -> float:
         """Seconds until an event of this key may come; 0.0 when it may now."""
@@ -109,8 +110,16 @@ class KeyedCells:
         self.interval = interval_of(rate)
         self.tolerance = (burst - 1) * self.interval
 
+    def restart(self, now: float) -> None:
+        """Nobody knows what was let in before: every key begins without credit."""
+        self.due.clear()
+        self._shared = now + self.tolerance + self.interval
+
     def _sweep(self, now: float) -> bool:
         """Forget idle keys; whether there is room for another then."""
+        if len(self.due) >= MAX_KEYS and now < self._swept_at + self.interval:
+            return False
+        self._swept_at = now
         self.due = {key: due for key, due in self.due.items() if due > now}
         self._sweep_at = min(max(FIRST_SWEEP, 2 * len(self.due)), MAX_KEYS)
         return len(self.due) < MAX_KEYS
@@ -121,6 +130,10 @@ class RateGate(Protocol):
 
     limit: Limit
 
+    def admit(self, event: Any, source: str, now: float) -> float:
+        """Let the event in (0.0), or tell how many seconds it is too early."""
+        ...
+
     def wait(self, event: Any, source: str, now: float) -> float:
         """Seconds until this event may come; 0.0 when it may now."""
         ...
@@ -129,17 +142,31 @@ class RateGate(Protocol):
         """It comes now; :meth:`wait` has allowed it."""
         ...
 
+    def refused(self) -> None:
+        """An event was not let in, and will not be."""
+        ...
+
     def change(self, limit: Limit, now: float) -> None:
         """Hold another rate and burst from now on."""
         ...
 
 
-class _PlainGate:
+class PlainGate:
     __slots__ = ("_cell", "limit")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self._cell = Cell(limit.rate, limit.burst)
+
+    def admit(self, event: Any, source: str, now: float) -> float:
+        # wait and take in one, for most handlers have one limit.
+        cell = self._cell
+        due = cell.due
+        early = due - cell.tolerance - now
+        if early > 0.0:
+            return early
+        cell.due = due + cell.interval if due > now else now + cell.interval
+        return 0.0
 
     def wait(self, event: Any, source: str, now: float) -> float:
         cell = self._cell
@@ -153,12 +180,15 @@ class _PlainGate:
         due = cell.due
         cell.due = due + cell.interval if due > now else now + cell.interval
 
+    def refused(self) -> None:
+        pass
+
     def change(self, limit: Limit, now: float) -> None:
         self.limit = limit
         self._cell.change(limit.rate, limit.burst, now)
 
 
-class _KeyedGate:
+class KeyedGate:
     __slots__ = ("_cells", "_key_of", "limit")
 
     def __init__(self, limit: Limit, key_of: Callable[[Any, str], Hashable]) -> None:
@@ -166,11 +196,25 @@ class _KeyedGate:
         self._cells = KeyedCells(limit.rate, limit.burst)
         self._key_of = key_of
 
+    def admit(self, event: Any, source: str, now: float) -> float:
+        cells, key = self._cells, self._key_of(event, source)
+        early = cells.wait(key, now)
+        if not early:
+            cells.take(key, now)
+        return early
+
     def wait(self, event: Any, source: str, now: float) -> float:
         return self._cells.wait(self._key_of(event, source), now)
 
     def take(self, event: Any, source: str, now: float) -> None:
         self._cells.take(self._key_of(event, source), now)
+
+    def refused(self) -> None:
+        pass
+
+    def restart(self, now: float) -> None:
+        """The keys are new here: another replica may just have let in what the limit allows."""
+        self._cells.restart(now)
 
     def change(self, limit: Limit, now: float) -> None:
         self.limit = limit
@@ -180,17 +224,22 @@ class _KeyedGate:
 def gate_for(limit: Limit) -> RateGate:
     """What holds one limit."""
     key_of = key_function(limit)
-    return _PlainGate(limit) if key_of is None else _KeyedGate(limit, key_of)
+    return PlainGate(limit) if key_of is None else KeyedGate(limit, key_of)
 
 
-def changed_gates(gates: Sequence[RateGate], limits: Sequence[Limit], now: float) -> list[RateGate]:
+def changed_gates(
+    gates: Sequence[RateGate],
+    limits: Sequence[Limit],
+    now: float,
+    make: Callable[[Limit], RateGate] = gate_for,
+) -> list[RateGate]:
     """What holds these limits in place of others; where only rates differ, with what was counted so far."""
     alike = len(gates) == len(limits) and all(
         (gate.limit.per, gate.limit.scope) == (limit.per, limit.scope)
         for gate, limit in zip(gates, limits, strict=True)
     )
     if not alike:
-        return [gate_for(limit) for limit in limits]
+        return [make(limit) for limit in limits]
     for gate, limit in zip(gates, limits, strict=True):
         gate.change(limit, now)
     return list(gates)
@@ -265,11 +314,7 @@ class Gate:
         """Let the event in (0.0), or tell how many seconds it is too early."""
         gates = self.gates
         if len(gates) == 1:
-            gate = gates[0]
-            early = gate.wait(event, source, now)
-            if not early:
-                gate.take(event, source, now)
-            return early
+            return gates[0].admit(event, source, now)
         # Looked at first and taken together, so that nobody counts what another has refused.
         early = self.wait(event, source, now)
         if not early:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from thence.durations import Duration, seconds
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
+from thence.handling.batch import Batch
 from thence.limits import Limit, Limits, check_limits, limits_of
 
 __all__ = ["Handler", "HandlerPolicy", "Overflow", "declared_consequences"]
@@ -45,6 +46,8 @@ class HandlerPolicy:
     """What becomes of the excess."""
     queue_target: float | None = None
     """Seconds that events may stand in line lastingly; what has waited longer is shed."""
+    batch: Batch | None = None
+    """Whether, and how, it takes a list of events."""
 
     @classmethod
     def checked(
@@ -58,6 +61,7 @@ class HandlerPolicy:
         limit: Limits,
         overflow: Overflow,
         queue_target: Duration | None,
+        batch: Batch | None,
     ) -> HandlerPolicy:
         """The policy, or a ConfigurationError that names the keyword to change."""
         for keyword, number in (("queue", queue), ("concurrency", concurrency)):
@@ -84,12 +88,28 @@ class HandlerPolicy:
                 f'overflow="{overflow}" says what becomes of events beyond a limit: add limit="100/s", or leave '
                 "it out"
             )
+        if batch is not None and not isinstance(batch, Batch):
+            raise ConfigurationError(
+                f'batch={batch!r}: give a Batch, as in batch=Batch(size=100, within="50ms")'
+            )
+        if batch is not None and batch.size > queue:
+            raise ConfigurationError(
+                f"batch=Batch(size={batch.size}) with queue={queue} would never be full: raise queue to at "
+                f"least {batch.size}"
+            )
+        if batch is not None and overflow in ("latest", "reject"):
+            raise ConfigurationError(
+                f'batch=... with overflow="{overflow}" can\'t be kept, as events of a batch are let in together: '
+                'use overflow="wait" or "drop"'
+            )
         if broadcast and any(one.scope == "service" for one in limits):
             raise ConfigurationError(
                 "broadcast=True with a limit over all replicas can't be kept, as each of them handles each "
                 'event: leave out scope="service"'
             )
-        return cls(queue, concurrency, length, broadcast, types_emitted, limits, overflow, target)
+        return cls(
+            queue, concurrency, length, broadcast, types_emitted, limits, overflow, target, batch
+        )
 
     def check_events(self, handler: str, events: tuple[type[Event], ...]) -> None:
         """Check that these policies make sense for these types.

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from thence.events.schema import Schema
+from thence.flow.fleet import Grant, ShareRequest
 
 __all__ = [
     "PROTOCOL",
@@ -34,6 +35,8 @@ __all__ = [
     "Ready",
     "Refuse",
     "Released",
+    "ShareAsked",
+    "ShareLent",
     "Subscribed",
     "decode_message",
     "encode_message",
@@ -200,6 +203,22 @@ class Advice(Struct, array_like=True, tag=17, frozen=True):
     """Seconds after which it would be let in."""
 
 
+class ShareAsked(Struct, array_like=True, tag=18, frozen=True):
+    """A replica's request for its share of a limit over all replicas of a service."""
+
+    service: str
+    place: str
+    request: ShareRequest
+
+
+class ShareLent(Struct, array_like=True, tag=19, frozen=True):
+    """The answer of the replica that lends the shares."""
+
+    service: str
+    place: str
+    grant: Grant
+
+
 Message: TypeAlias = (
     Hello
     | Refuse
@@ -219,6 +238,8 @@ Message: TypeAlias = (
     | Invalid
     | Judged
     | Advice
+    | ShareAsked
+    | ShareLent
 )
 
 encode_message = msgspec.msgpack.Encoder().encode

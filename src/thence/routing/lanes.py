@@ -33,6 +33,17 @@ class Lanes(Generic[Item]):
         waiting.append(item)
         return False
 
+    def first_waiting(self, key: Hashable) -> Item | None:
+        """Who waits in this lane and is next, if anybody."""
+        waiting = self._busy.get(key)
+        return waiting[0] if waiting else None
+
+    def take_first(self, key: Hashable) -> None:
+        """Let the first who waits go beside the one that is unfinished; it must not :meth:`leave`."""
+        waiting = self._busy[key]
+        assert waiting
+        waiting.popleft()
+
     def leave(self, key: Hashable) -> Item | None:
         """The item in this lane has ended: the next that may go, already in the lane, or None."""
         waiting = self._busy[key]

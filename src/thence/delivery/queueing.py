@@ -1,0 +1,309 @@
+"""One handler's arrivals, from when they are given to it until they may run: its line, its limits, its batches.
+
+What may run is put into ``ready``. What is not to run is shed, for a reason; nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from copy import copy
+from operator import itemgetter
+
+from thence.clock import stopwatch
+from thence.delivery.advice import advice_on
+from thence.delivery.hosted import HostedHandler, Subscription
+from thence.events.envelope import Arrival
+
+__all__ = ["CLOSING", "NEVER", "QUEUE_FULL", "Queueing"]
+
+CLOSING = "closing"
+BREAKER = "breaker open"
+EXPIRED = "expired"
+OVERLOADED = "overloaded"
+QUEUE_FULL = "queue full"
+
+NEVER = float("inf")
+
+A_MOMENT = 1e-6
+"""Seconds added to a wait, so that rounding never makes it end too early."""
+
+
+class Queueing:
+    """The lines of one node's handlers.
+
+    ``shed(handler, arrival, reason)`` is called for what never gets to run, ``settle()`` after some of it was,
+    and ``wake()`` when ``ready`` may have something in it.
+    """
+
+    def __init__(
+        self,
+        shed: Callable[[HostedHandler, Arrival, str], None],
+        settle: Callable[[], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = stopwatch(self._loop)
+        """Seconds, as limits count them."""
+        self.ready: deque[tuple[HostedHandler, Arrival]] = deque()
+        """What may run: the handler has a place for it."""
+        self.beside_others: set[Arrival] = set()
+        """Arrivals of a batch that are in the lane of another one in it."""
+        self._shed = shed
+        self._settle = settle
+        self._wake = wake
+        self._stopped = False
+        self._lined: set[HostedHandler] = set()
+        """The handlers that ever had a line."""
+        self._filling: set[HostedHandler] = set()
+        """The handlers that ever had a batch."""
+
+    # -- coming in
+
+    def offer(self, handler: HostedHandler, arrival: Arrival) -> tuple[str, float]:
+        """Give an arrival to a handler: it starts, waits in line, or is shed for the reason returned."""
+        gate, line = handler.gate, handler.line
+        reason, early = "", 0.0
+        if self._stopped:
+            reason = CLOSING
+        elif objection := self._objection(handler, arrival, self.now()):
+            reason = objection
+        # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
+        elif not len(line) and handler.has_place:
+            if gate is None or not (early := handler.admit(arrival, self.now())):
+                self._begin(handler, arrival)
+                return "", 0.0
+            if handler.overflow in ("drop", "reject"):
+                reason = gate.reason
+                gate.refused_by.refused()
+                self._advise(handler, arrival, early)
+        elif gate is not None and handler.overflow == "reject":
+            reason, early = handler.refusal(arrival, self.now())
+            if reason:
+                gate.refused_by.refused()
+                self._advise(handler, arrival, early)
+        if not reason:
+            victim = line.victim_for(arrival) if len(line) >= handler.queue else None
+            if victim is not arrival:
+                self._stand_in_line(handler, arrival, early)
+                if victim is not None:
+                    self._shed(handler, victim, QUEUE_FULL)
+                return "", 0.0
+            reason = QUEUE_FULL
+        self._shed(handler, arrival, reason)
+        return reason, early or NEVER
+
+    def refusal_of_all(
+        self, subscription: Subscription, arrival: Arrival
+    ) -> tuple[str, float] | None:
+        """The mildest refusal, if the limits of all handlers refuse the arrival as things are."""
+        now = self.now()
+        refusals = [handler.refusal(arrival, now) for handler in subscription.handlers]
+        return min(refusals, key=itemgetter(1)) if all(wait for _, wait in refusals) else None
+
+    def _advise(self, handler: HostedHandler, arrival: Arrival, wait: float) -> None:
+        """The limits have refused an arrival: more of them are not worth sending, if nobody else wants them."""
+        subscription: Subscription = arrival.subscription
+        if len(subscription.handlers) == 1 and handler.gate is not None:
+            advice = advice_on(arrival, handler.gate.refused_by.limit, wait)
+            if advice is not None:
+                arrival.source.advise(advice)
+
+    def _stand_in_line(self, handler: HostedHandler, arrival: Arrival, early: float) -> None:
+        subscription: Subscription = arrival.subscription
+        now = self.now()
+        if arrival.since is None:
+            arrival.since = now
+        if handler.queue_delay is not None and not len(handler.line):
+            handler.queue_delay.was_empty(now)
+        handler.line.append(arrival)
+        self._lined.add(handler)
+        if subscription.newest is not None:
+            subscription.newest[subscription.key_of(arrival)] = arrival
+        if early:
+            handler.postpone_first(now + early + A_MOMENT)
+            self._set_alarm(handler, now)
+        elif handler.gate is not None and handler.has_place:
+            self._move_on(handler)
+
+    def _objection(self, handler: HostedHandler, arrival: Arrival, now: float) -> str:
+        """Why an arrival should not begin any more, limits aside."""
+        if now >= _expiry_of(arrival):
+            return EXPIRED
+        delay = handler.queue_delay
+        if (
+            delay is not None
+            and arrival.since is not None
+            and not delay.allows(now - arrival.since, now)
+        ):
+            return OVERLOADED
+        if handler.breaker.state != "closed" and not handler.breaker.allows(now):
+            return BREAKER
+        return ""
+
+    def waits_no_more(self, arrival: Arrival) -> None:
+        """The arrival has begun or was shed: no newer one can take its place."""
+        subscription: Subscription = arrival.subscription
+        if subscription.newest is not None:
+            key = subscription.key_of(arrival)
+            if subscription.newest.get(key) is arrival:
+                del subscription.newest[key]
+
+    def _begin(self, handler: HostedHandler, arrival: Arrival) -> None:
+        self.waits_no_more(arrival)
+        if handler.batch is not None:
+            self._collect(handler, arrival)
+            self._collect_lane(arrival)
+            return
+        handler.in_flight += 1
+        handler.service.in_flight += 1
+        self.ready.append((handler, arrival))
+
+    # -- moving on
+
+    def next_in_line(self, handler: HostedHandler) -> None:
+        """A place has become free."""
+        service = handler.service
+        if service.concurrency is None:
+            self._move_on(handler)
+            return
+        # The place is the service's: its handlers take turns.
+        here = service.handlers.index(handler) + 1
+        turns = (*service.handlers[here:], *service.handlers[:here])
+        begun = True
+        while begun:
+            begun = False
+            for one in turns:
+                begun |= self._move_on(one, at_most=1)
+
+    def _move_on(self, handler: HostedHandler, at_most: int | None = None) -> bool:
+        """Begin what waits in line, as far as there are places and the limit allows; whether any did."""
+        line, gate = handler.line, handler.gate
+        begun = 0
+        while len(line):
+            now = self.now()
+            arrival = line.first()
+            if reason := self._objection(handler, arrival, now):
+                self._shed(handler, line.pop(), reason)
+                continue
+            if begun == at_most or line.due > now or not handler.has_place:
+                break
+            if gate is not None and (early := handler.admit(arrival, now)):
+                if handler.overflow == "drop":
+                    gate.refused_by.refused()
+                    self._shed(handler, line.pop(), gate.reason)
+                else:
+                    handler.postpone_first(now + early + A_MOMENT)
+                continue
+            self._begin(handler, line.pop())
+            begun += 1
+        if gate is not None and len(line):
+            self._set_alarm(handler, self.now())
+        self._settle()
+        return begun > 0
+
+    def _set_alarm(self, handler: HostedHandler, now: float) -> None:
+        """Look again when the limit lets the first in line go. Without a free place, an end will do that."""
+        if handler.alarm is not None:
+            handler.alarm.cancel()
+            handler.alarm = None
+        if self._stopped or not handler.has_place:
+            return
+        due = min(handler.line.due, _expiry_of(handler.line.first()))
+        handler.alarm = self._loop.call_later(max(0.0, due - now), self._alarmed, handler)
+
+    def _alarmed(self, handler: HostedHandler) -> None:
+        handler.alarm = None
+        self.look_again(handler)
+
+    def look_again(self, handler: HostedHandler) -> None:
+        """The handler's limits have changed: who waits may perhaps go."""
+        handler.line.hold(0.0)
+        self._move_on(handler)
+        if self.ready:
+            self._wake()
+
+    def stop(self) -> None:
+        """Let nothing run any more: what is ready or waits is shed."""
+        self._stopped = True
+        for handler in self._filling:
+            if handler.open_batch:
+                self.ready.append((handler, self._closed_batch(handler)))
+        while self.ready:
+            handler, arrival = self.ready.popleft()
+            handler.in_flight -= 1
+            handler.service.in_flight -= 1
+            for member in arrival.members or (arrival,):
+                self._shed(handler, member, CLOSING)
+        for handler in self._lined:
+            if handler.alarm is not None:
+                handler.alarm.cancel()
+            while len(handler.line):
+                self._shed(handler, handler.line.pop(), CLOSING)
+        self._settle()
+
+    # -- batches
+
+    def joins_batch(self, subscription: Subscription, arrival: Arrival, key: Hashable) -> bool:
+        """Put the arrival into the batch in which the one before it still waits, if that may be."""
+        handler = subscription.handlers[0]
+        if key not in handler.open_keys or len(subscription.handlers) > 1:
+            return False
+        now = self.now()
+        if self._objection(handler, arrival, now):
+            return False
+        if handler.gate is not None and handler.admit(arrival, now):
+            return False
+        self.beside_others.add(arrival)
+        self._collect(handler, arrival)
+        return True
+
+    def _collect(self, handler: HostedHandler, arrival: Arrival) -> None:
+        """The arrival may begin, as a part of the batch that is being filled."""
+        assert handler.batch is not None
+        subscription: Subscription = arrival.subscription
+        if not handler.open_batch:
+            handler.in_flight += 1
+            handler.service.in_flight += 1
+            handler.batch_timer = self._loop.call_later(
+                handler.batch.within, self._batch_is_due, handler
+            )
+            self._filling.add(handler)
+        handler.open_batch.append(arrival)
+        if subscription.key is not None:
+            handler.open_keys.add(subscription.key_of(arrival))
+        if len(handler.open_batch) >= handler.batch.size:
+            self.ready.append((handler, self._closed_batch(handler)))
+
+    def _collect_lane(self, arrival: Arrival) -> None:
+        """Put those who wait behind the arrival in its lane into the same batch."""
+        subscription: Subscription = arrival.subscription
+        if subscription.key is None:
+            return
+        key, lanes = subscription.key_of(arrival), subscription.service.lanes
+        while (waiting := lanes.first_waiting(key)) is not None:
+            if not self.joins_batch(waiting.subscription, waiting, key):
+                return
+            lanes.take_first(key)
+            waiting.subscription.waiting -= 1
+
+    def _closed_batch(self, handler: HostedHandler) -> Arrival:
+        if handler.batch_timer is not None:
+            handler.batch_timer.cancel()
+        members, handler.open_batch = handler.open_batch, []
+        handler.open_keys.clear()
+        batch = copy(members[-1])
+        batch.members = members
+        batch.body = [member.body for member in members]
+        return batch
+
+    def _batch_is_due(self, handler: HostedHandler) -> None:
+        self.ready.append((handler, self._closed_batch(handler)))
+        self._wake()
+
+
+def _expiry_of(arrival: Arrival) -> float:
+    """When an arrival is too old to be handled, by this node's stopwatch."""
+    ttl: float | None = arrival.subscription.event.policy.ttl
+    return NEVER if ttl is None else arrival.source.emitted_at(arrival.sent) + ttl
