@@ -186,9 +186,10 @@ def check_limits(whose: str, limits: Iterable[Limit], event: type[Any], key: str
                 f"its fields are {', '.join(fields) or 'none'}"
             )
         if limit.scope == "service" and limit.per not in (None, key):
+            fix = f"use its key ({key!r}), or leave out per" if key else "leave out per"
             raise ConfigurationError(
                 f"{whose}: limit {str(limit)!r} can't be kept for {event.__name__}, as events of one "
-                f"{limit.per} may go to any replica: use its key ({key!r}), or leave out per"
+                f"{limit.per} may go to any replica: {fix}"
             )
 
 

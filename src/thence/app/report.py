@@ -96,7 +96,7 @@ def report_on(runtime: Runtime) -> NodeReport:
             tuple(str(gate.limit) for gate in handler.gate.gates) if handler.gate else (),
             handler.breaker.state,
             handler.in_flight,
-            len(handler.line) + sum(s.waiting for s in handler.subscriptions),
+            handler.backlog,
         )
         for service in runtime.services.values()
         for handler in service.handlers

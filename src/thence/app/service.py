@@ -305,6 +305,11 @@ class Service(Handlers):
         self.limits = limits_of(limit)
 
     def _add(self, handler: Handler) -> None:
+        if handler.policy.broadcast and any(limit.scope == "service" for limit in self.limits):
+            raise ConfigurationError(
+                f"handler {handler.name!r}: broadcast=True can't be kept with the limit of service {self.name!r} "
+                'over all replicas, as each of them handles each event: leave out scope="service" there'
+            )
         for event in handler.events:
             check_limits(f"service {self.name!r}", self.limits, event, spec_of(event).key)
         super()._add(handler)

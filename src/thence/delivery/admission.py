@@ -89,7 +89,10 @@ class Admission:
                 return
             arrival.source.judge(subscription.number, arrival.sequence, "", 0.0)
         service.unfinished[arrival] = len(subscription.handlers)
-        arrival.since = self.now()
+        arrival.since = now = self.now()
+        for handler in subscription.handlers:
+            if handler.queue_delay is not None and not handler.backlog:
+                handler.queue_delay.was_empty(now)
         service.lanes.enter(key, arrival)
         subscription.waiting += 1
         if subscription.newest is not None:

@@ -119,7 +119,12 @@ class HostedHandler:
         self.gate = Gate(gates) if gates else None
         waiting, self.line = self.line, _line_for(self.gate)
         while len(waiting):
-            self.line.append(waiting.pop())
+            self.line.append(waiting.pop(0.0), 0.0)
+
+    @property
+    def backlog(self) -> int:
+        """Arrivals that wait, in line or in their lanes."""
+        return len(self.line) + sum(subscription.waiting for subscription in self.subscriptions)
 
     @property
     def has_place(self) -> bool:

@@ -28,8 +28,8 @@ class Line(Protocol):
 
     def __len__(self) -> int: ...
 
-    def append(self, arrival: Arrival) -> None:
-        """The arrival waits."""
+    def append(self, arrival: Arrival, now: float) -> None:
+        """The arrival waits from now on."""
         ...
 
     def victim_for(self, arrival: Arrival) -> Arrival:
@@ -40,7 +40,7 @@ class Line(Protocol):
         """Who is next, from :attr:`due` on; it stays in line until :meth:`pop`."""
         ...
 
-    def pop(self) -> Arrival:
+    def pop(self, now: float) -> Arrival:
         """Take out the first."""
         ...
 
@@ -72,7 +72,7 @@ class PlainLine:
         """When the first may go."""
         return self._due
 
-    def append(self, arrival: Arrival) -> None:
+    def append(self, arrival: Arrival, now: float) -> None:
         """The arrival waits behind those of its priority."""
         self._levels[arrival.subscription.priority].append(arrival)
         self._size += 1
@@ -89,7 +89,7 @@ class PlainLine:
         """The one that has waited longest of the highest priority."""
         return self._first_level()[0]
 
-    def pop(self) -> Arrival:
+    def pop(self, now: float) -> Arrival:
         """Take that one out."""
         arrival = self._first_level().popleft()
         self._size -= 1
@@ -106,7 +106,7 @@ class PlainLine:
 
 
 class FairLine:
-    """First in, first out for each value of a key; of the values, the one that may go first goes first.
+    """First in, first out for each value of a key; the keys take turns, as far as they may go.
 
     When the line is full, whoever has most in it gives way (longest queue drop; Suter et al., "Buffer
     management schemes for supporting TCP in gigabit routers with per-flow queueing", 1999).
@@ -114,13 +114,15 @@ class FairLine:
     ``key_of(arrival)`` tells an arrival's value.
     """
 
-    __slots__ = ("_by_key", "_heap", "_held", "_key_of", "_order", "_size")
+    __slots__ = ("_by_key", "_by_length", "_heap", "_held", "_key_of", "_order", "_size")
 
     def __init__(self, key_of: Callable[[Arrival], Hashable]) -> None:
         self._key_of = key_of
         self._by_key: dict[Hashable, deque[Arrival]] = {}
+        self._by_length: list[dict[Hashable, None]] = [{}]
+        """For each number of arrivals, the keys that have so many in line; the last is never empty."""
         self._heap: list[tuple[float, int, Hashable]] = []
-        """For each key in line: when it may go, in which order it came, and itself."""
+        """For each key in line: since or from when it may go, in which order it came, and itself."""
         self._held = 0.0
         self._order = 0
         self._size = 0
@@ -133,41 +135,41 @@ class FairLine:
         """When the first may go."""
         return max(self._heap[0][0], self._held) if self._heap else NEVER
 
-    def append(self, arrival: Arrival) -> None:
+    def append(self, arrival: Arrival, now: float) -> None:
         """The arrival waits behind those of its key."""
         key = self._key_of(arrival)
         waiting = self._by_key.get(key)
         if waiting is None:
             waiting = self._by_key[key] = deque()
-            self._push(0.0, key)
+            self._push(now, key)
         waiting.append(arrival)
-        self._size += 1
+        self._resized(key, len(waiting) - 1, len(waiting))
 
     def victim_for(self, arrival: Arrival) -> Arrival:
-        """The newest of the key that has most in line; the newcomer, if that is its own."""
-        own = self._by_key.get(self._key_of(arrival), ())
-        if len(own) * len(self._by_key) >= self._size:
+        """The newest of the key that has most in line; the newcomer, if no key has more than its own."""
+        most = len(self._by_length) - 1
+        own = self._key_of(arrival)
+        if most == 1 or own in self._by_length[most]:
             return arrival
-        longest = max(self._by_key.values(), key=len)
-        if len(longest) == 1:
-            return arrival
-        self._size -= 1
-        return longest.pop()
+        key = next(iter(self._by_length[most]))
+        victim = self._by_key[key].pop()
+        self._resized(key, most, most - 1)
+        return victim
 
     def first(self) -> Arrival:
         """The longest waiting of the key that may go first."""
         return self._by_key[self._heap[0][2]][0]
 
-    def pop(self) -> Arrival:
-        """Take that one out."""
+    def pop(self, now: float) -> Arrival:
+        """Take that one out. It is the next key's turn."""
         _, _, key = heapq.heappop(self._heap)
         waiting = self._by_key[key]
         arrival = waiting.popleft()
+        self._resized(key, len(waiting) + 1, len(waiting))
         if waiting:
-            self._push(0.0, key)
+            self._push(now, key)
         else:
             del self._by_key[key]
-        self._size -= 1
         return arrival
 
     def postpone(self, until: float) -> None:
@@ -179,6 +181,18 @@ class FairLine:
         """Nobody may go before that time."""
         self._held = until
 
-    def _push(self, due: float, key: Hashable) -> None:
+    def _push(self, since: float, key: Hashable) -> None:
         self._order += 1
-        heapq.heappush(self._heap, (due, self._order, key))
+        heapq.heappush(self._heap, (since, self._order, key))
+
+    def _resized(self, key: Hashable, before: int, after: int) -> None:
+        self._size += after - before
+        by_length = self._by_length
+        if before:
+            del by_length[before][key]
+        if after:
+            if after == len(by_length):
+                by_length.append({})
+            by_length[after][key] = None
+        if not by_length[-1] and len(by_length) > 1:
+            by_length.pop()

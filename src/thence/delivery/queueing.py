@@ -115,9 +115,9 @@ class Queueing:
         now = self.now()
         if arrival.since is None:
             arrival.since = now
-        if handler.queue_delay is not None and not len(handler.line):
+        if handler.queue_delay is not None and not handler.backlog:
             handler.queue_delay.was_empty(now)
-        handler.line.append(arrival)
+        handler.line.append(arrival, now)
         self._lined.add(handler)
         if subscription.newest is not None:
             subscription.newest[subscription.key_of(arrival)] = arrival
@@ -152,6 +152,8 @@ class Queueing:
 
     def _begin(self, handler: HostedHandler, arrival: Arrival) -> None:
         self.waits_no_more(arrival)
+        if handler.breaker.state != "closed":
+            handler.breaker.began(self.now())
         if handler.batch is not None:
             self._collect(handler, arrival)
             self._collect_lane(arrival)
@@ -185,18 +187,18 @@ class Queueing:
             now = self.now()
             arrival = line.first()
             if reason := self._objection(handler, arrival, now):
-                self._shed(handler, line.pop(), reason)
+                self._shed(handler, line.pop(now), reason)
                 continue
             if begun == at_most or line.due > now or not handler.has_place:
                 break
             if gate is not None and (early := handler.admit(arrival, now)):
                 if handler.overflow == "drop":
                     gate.refused_by.refused()
-                    self._shed(handler, line.pop(), gate.reason)
+                    self._shed(handler, line.pop(now), gate.reason)
                 else:
                     handler.postpone_first(now + early + A_MOMENT)
                 continue
-            self._begin(handler, line.pop())
+            self._begin(handler, line.pop(now))
             begun += 1
         if gate is not None and len(line):
             self._set_alarm(handler, self.now())
@@ -240,7 +242,7 @@ class Queueing:
             if handler.alarm is not None:
                 handler.alarm.cancel()
             while len(handler.line):
-                self._shed(handler, handler.line.pop(), CLOSING)
+                self._shed(handler, handler.line.pop(0.0), CLOSING)
         self._settle()
 
     # -- batches

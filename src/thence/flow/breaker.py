@@ -63,18 +63,14 @@ class Breaker:
         return True
 
     def allows(self, now: float) -> bool:
-        """Whether an event may begin; the first after the pause is the probe."""
-        if self.state == "closed":
-            return True
-        if self.state == "open" and now >= self._until:
+        """Whether an event may begin: after the pause; and again if the probe is not back in the same time."""
+        return self.state == "closed" or now >= self._until
+
+    def began(self, now: float) -> None:
+        """An event begins: if it is not closed, that is the probe."""
+        if self.state != "closed":
             self.state = "probing"
             self._until = now + self._pause
-            return True
-        if self.state == "probing" and now >= self._until:
-            # The probe has not come back, or was shed on its way.
-            self._until = now + self._pause
-            return True
-        return False
 
     def _open(self, now: float) -> None:
         self.state = "open"
