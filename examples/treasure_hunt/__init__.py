@@ -1,4 +1,8 @@
-"""A treasure hunt on eight services: moves are noise, finds are cascades, claims are money.
+"""A treasure hunt on nine services: moves are noise, finds are cascades, claims are money.
+
+So each has the limits that suit it. Of a player's moves only the newest counts, and it leaves the player's
+node 25 times a second at most. Hints are rationed per player, what players are told is rationed for the whole
+fleet, and claims have no limit: they are never shed.
 
 ``events.py`` is what the services share, ``world.py`` the map they play on; each service has a file of its own.
 """

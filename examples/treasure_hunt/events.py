@@ -1,11 +1,13 @@
 """Everything that happens in the game, in the order in which it does."""
 
-from thence import Event
+from thence import Event, Limit
 
 __all__ = [
     "BadgeEarned",
     "ClaimDecided",
     "ClueFound",
+    "HintAsked",
+    "HintOffered",
     "HuntCompleted",
     "PlayerMoved",
     "RankChanged",
@@ -14,12 +16,38 @@ __all__ = [
 ]
 
 
-class PlayerMoved(Event, key="player", max_bytes=64):
-    """A phone has a new position. By far the most frequent event, and mostly nothing follows from it."""
+class PlayerMoved(
+    Event,
+    key="player",
+    max_bytes=64,
+    limit=Limit("25/s", per="player"),
+    overflow="latest",
+    priority="low",
+):
+    """A phone has a new position. By far the most frequent event, and mostly nothing follows from it.
+
+    Only the newest position counts: what a phone tells more often never leaves its node.
+    """
 
     player: str
     latitude: float
     longitude: float
+
+
+class HintAsked(Event, key="player", max_bytes=64, priority="low"):
+    """A player does not know where to go."""
+
+    player: str
+    latitude: float
+    longitude: float
+
+
+class HintOffered(Event, key="player", max_bytes=64, priority="low"):
+    """There is a clue that many metres away."""
+
+    player: str
+    hunt: str
+    metres: int
 
 
 class ClueFound(Event, key="player", max_bytes=64):
@@ -37,14 +65,14 @@ class HuntCompleted(Event, key="player", max_bytes=64):
     hunt: str
 
 
-class TreasureClaimed(Event, key="hunt", max_bytes=64):
+class TreasureClaimed(Event, key="hunt", max_bytes=64, priority="high"):
     """A player wants a hunt's treasure. Ordered by hunt: of two claims one is first, everywhere."""
 
     hunt: str
     player: str
 
 
-class ClaimDecided(Event, key="player", max_bytes=64):
+class ClaimDecided(Event, key="player", max_bytes=64, priority="high"):
     """Whether a claim was the first."""
 
     player: str

@@ -1,4 +1,9 @@
-"""Notifications: what players are told. The end of every cascade."""
+"""Notifications: what players are told. The end of every cascade.
+
+Messages cost money, so there is a limit for all replicas together. Beyond it the newest of each kind waits
+for a player, in place of the one before it; when more than that stays too much, hints are let go first. Claims
+are told at once, whatever else there is to tell.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +11,8 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from thence import Context, Node, Service
-from treasure_hunt.events import BadgeEarned, ClaimDecided, RankChanged
+from thence import Context, Limit, Node, Service
+from treasure_hunt.events import BadgeEarned, ClaimDecided, HintOffered, RankChanged
 
 __all__ = ["notifications"]
 
@@ -21,14 +26,28 @@ async def telling(node: Node) -> AsyncGenerator[deque[str]]:
 notifications = Service("notifications", lifespan=telling)
 
 
-@notifications.on(RankChanged, BadgeEarned, ClaimDecided)
-async def tell(event: RankChanged | BadgeEarned | ClaimDecided, ctx: Context) -> None:
+@notifications.on(
+    RankChanged,
+    BadgeEarned,
+    HintOffered,
+    limit=Limit("200/s", burst=100, scope="service"),
+    overflow="latest",
+    queue=500,
+    queue_target="100ms",
+)
+async def tell(event: RankChanged | BadgeEarned | HintOffered, ctx: Context) -> None:
     messages: deque[str] = ctx.state
     match event:
         case RankChanged():
             messages.append(f"{event.player}: you are number {event.rank}")
         case BadgeEarned():
             messages.append(f"{event.player}: you are a {event.badge} now")
-        case ClaimDecided():
-            won = "the treasure is yours" if event.accepted else "somebody was faster"
-            messages.append(f"{event.player}: {won}")
+        case HintOffered():
+            messages.append(f"{event.player}: it is {event.metres} m to a clue of {event.hunt}")
+
+
+@notifications.on(ClaimDecided)
+async def announce(claim: ClaimDecided, ctx: Context) -> None:
+    messages: deque[str] = ctx.state
+    won = "the treasure is yours" if claim.accepted else "somebody was faster"
+    messages.append(f"{claim.player}: {won}")

@@ -1,4 +1,6 @@
-"""Players: they walk, tell where they are, and claim the treasure of a hunt that they have completed."""
+"""Players: they walk, tell where they are, ask for a hint with every 20th move, and claim the treasure of a hunt
+that they have completed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,13 @@ from contextlib import asynccontextmanager, suppress
 
 from thence import Node, NodeClosed, Service
 from treasure_hunt import world
-from treasure_hunt.events import HuntCompleted, PlayerMoved, TreasureClaimed
+from treasure_hunt.events import HintAsked, HuntCompleted, PlayerMoved, TreasureClaimed
 
 __all__ = ["players"]
+
+MOVES_A_QUESTION = 20
+LATE = 0.1
+"""Seconds."""
 
 
 @asynccontextmanager
@@ -34,18 +40,17 @@ async def claim(completed: HuntCompleted) -> TreasureClaimed:
 
 
 async def walk_everybody(node: Node) -> None:
-    """One step of every player after the other, spread evenly over time, until the walks end."""
-    hunt_map = world.read()
+    """One move of every player after the other, each when it is due, until the walks end."""
     loop = asyncio.get_running_loop()
-    steps = [
-        (f"player-{number}", latitude, longitude)
-        for places in zip(*hunt_map.walks, strict=True)
-        for number, (latitude, longitude) in enumerate(places)
-    ]
-    pause = 1 / (hunt_map.moves_per_second * len(hunt_map.walks))
     began = loop.time()
-    for number, (player, latitude, longitude) in enumerate(steps):
-        ahead = began + number * pause - loop.time()
+    for move in world.read().moves():
+        ahead = began + move.due - loop.time()
         if ahead > 0:
             await asyncio.sleep(ahead)
+        elif ahead < -LATE:
+            began -= ahead  # Go on at the usual pace, rather than run after the time.
+        player = f"player-{move.player}"
+        latitude, longitude = move.place
         await node.emit(PlayerMoved(player=player, latitude=latitude, longitude=longitude))
+        if (move.number + move.player) % MOVES_A_QUESTION == 0:
+            await node.emit(HintAsked(player=player, latitude=latitude, longitude=longitude))

@@ -8,19 +8,33 @@ from __future__ import annotations
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-__all__ = ["Clue", "Place", "World", "distance", "invent", "passes", "place_at", "read"]
+__all__ = [
+    "Clue",
+    "Move",
+    "Place",
+    "Stampede",
+    "World",
+    "distance",
+    "invent",
+    "passes",
+    "place_at",
+    "read",
+]
 
 Place: TypeAlias = tuple[float, float]
 """Latitude and longitude, in degrees."""
 
 EARTH_RADIUS = 6_371_000.0
 """Metres."""
+
+PAUSE = 3
+"""Steps for which an invented player looks around at each clue."""
 
 
 class Clue(msgspec.Struct, frozen=True):
@@ -37,6 +51,27 @@ class Clue(msgspec.Struct, frozen=True):
         return self.latitude, self.longitude
 
 
+class Stampede(msgspec.Struct, frozen=True):
+    """A time in which every phone tells where it is far more often."""
+
+    begins: float
+    """Seconds after the first move."""
+    seconds: float
+    times: int = 50
+    """So many moves in place of one, along the same way."""
+
+
+class Move(NamedTuple):
+    """One move of one player."""
+
+    due: float
+    """Seconds after the first move."""
+    player: int
+    number: int
+    """How many moves this player has made before."""
+    place: Place
+
+
 class World(msgspec.Struct, frozen=True):
     """The whole map, and who walks on it."""
 
@@ -47,6 +82,33 @@ class World(msgspec.Struct, frozen=True):
     """How near the way must come to a clue, in metres."""
     moves_per_second: float = 10.0
     """How often each player's phone tells where it is."""
+    stampede: Stampede | None = None
+
+    def moves(self) -> Iterator[Move]:
+        """Every player's moves in the order in which they are due, spread evenly over time."""
+        number = 0
+        for step, places in enumerate(zip(*self.walks, strict=True)):
+            ahead = [walk[min(step + 1, len(walk) - 1)] for walk in self.walks]
+            times = self._times(step)
+            for part in range(times):
+                for player, (here, there) in enumerate(zip(places, ahead, strict=True)):
+                    place = here if part == 0 else place_at((here, there), part / times)
+                    late = (part + player / len(places)) / times
+                    yield Move((step + late) / self.moves_per_second, player, number, place)
+                number += 1
+
+    def moves_due(self, before: float = math.inf) -> int:
+        """How many moves there are in that many seconds, up to a whole step."""
+        steps = len(self.walks[0]) if self.walks else 0
+        each = sum(
+            self._times(step) for step in range(steps) if step / self.moves_per_second < before
+        )
+        return each * len(self.walks)
+
+    def _times(self, step: int) -> int:
+        rush = self.stampede
+        since = step / self.moves_per_second - (rush.begins if rush else 0.0)
+        return rush.times if rush is not None and 0 <= since < rush.seconds else 1
 
     def clues_of(self, hunt: str) -> frozenset[int]:
         """The numbers of a hunt's clues."""
@@ -96,20 +158,31 @@ def invent(players: int, seconds: float, *, hunts: int = 8, clues: int = 6, seed
         for number in range(clues)
     )
     moves_per_second = 10.0
-    # As many steps on each leg of the way, so that everybody sets foot on every clue.
-    steps = clues * max(1, round(seconds * moves_per_second / clues)) + 1
+    steps = max(clues, round(seconds * moves_per_second)) + 1
     walks: list[tuple[Place, ...]] = []
     for player in range(players):
-        wanted = [clue for clue in places if clue.hunt == f"hunt-{player % hunts}"]
+        wanted = [clue.place for clue in places if clue.hunt == f"hunt-{player % hunts}"]
         chance.shuffle(wanted)
-        stations = [somewhere(), *((clue.latitude, clue.longitude) for clue in wanted)]
-        walks.append(_walk(stations, steps))
+        walks.append(_walk(somewhere(), wanted, steps, chance))
     return World(places, tuple(walks), moves_per_second=moves_per_second)
 
 
-def _walk(stations: list[Place], steps: int) -> tuple[Place, ...]:
-    """``steps`` places along the straight lines between stations, evenly spread."""
-    return tuple(place_at(stations, step / (steps - 1)) for step in range(steps))
+def _walk(
+    start: Place, stations: Sequence[Place], steps: int, chance: random.Random
+) -> tuple[Place, ...]:
+    """``steps`` places from station to station in straight lines, with a pause at each.
+
+    Each leg takes as long as chance has it, so that players don't find their clues all at once.
+    """
+    pause = min(PAUSE, (steps - 1) // len(stations) - 1)
+    room = steps - 1 - len(stations) * pause
+    cuts = sorted(chance.sample(range(1, room + 1), len(stations)))
+    way = [start]
+    for station, length in zip(stations, map(int.__sub__, cuts, [0, *cuts]), strict=False):
+        here = way[-1]
+        way += [place_at((here, station), step / length) for step in range(1, length + 1)]
+        way += [station] * pause
+    return (*way, *[way[-1]] * (steps - len(way)))
 
 
 def place_at(way: Sequence[Place], share: float) -> Place:

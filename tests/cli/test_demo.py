@@ -1,9 +1,17 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
+from typing import Any
 
+import pytest
 from tests.cli.processes import Folder, eventually
+
+from thence.app.report import EmittedReport, HandlerReport, NodeReport, RouteReport
+from thence.cli.demo.accounts import account
+from thence.cli.demo.periods import Periods
+from thence.cli.demo.tally import Count, tally
 
 GPX = """<?xml version="1.0"?>
 <gpx version="1.1" creator="test" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg>
@@ -22,6 +30,89 @@ def test_the_demo_accounts_for_every_event_over_more_than_eight_processes(folder
     assert document["account"]["failed"] == document["account"]["lost"] == 0
     assert document["events"]["claim_decided"] > 0
     assert document["cascades"] > 10
+    assert document["stampede"] is None
+    assert {limit["place"] for limit in document["limits"]} == {
+        "player_moved",
+        "hints.offer",
+        "notifications.tell",
+    }
+
+
+def test_a_stampede_is_shed_where_it_should_be_and_everything_is_accounted_for(
+    folder: Folder,
+) -> None:
+    said = folder.run(
+        "demo", "--seconds", "3", "--players", "10", "--stampede-seconds", "2", "--json"
+    )
+    assert said.returncode == 0, said.stderr
+    document = json.loads(said.stdout)
+    account = document["account"]
+    parts = document["stampede"]
+    quiet, stampede = parts["quiet"], parts["stampede"]
+
+    def total(by: dict[str, dict[str, int]]) -> int:
+        return sum(sum(reasons.values()) for reasons in by.values())
+
+    assert document["balanced"] is True
+    # The map's own count: 31 steps before and after, 20 in the stampede, of 10 players.
+    moves = 10 * (31 + 20 * 50)
+    assert quiet["moves_tried"] + stampede["moves_tried"] == moves
+    assert document["events"]["player_moved"] + total(account["held_back"]) == moves
+    assert stampede["moves_left"] < stampede["moves_tried"] / 10
+    assert set(account["held_back"]) == {"player_moved"}
+    assert account["tried"] == account["emitted"] + total(account["held_back"])
+    assert account["due"] == account["sent"] + total(account["not_sent"])
+    assert account["sent"] == account["handled"] + total(account["shed_at"])
+    assert account["shed_at"]["hints.offer"]
+    claims = account["claims"]
+    assert claims["claimed"] == claims["decided"] > 0
+    assert claims["due"] == claims["handled"] == 3 * claims["claimed"]
+    assert claims["shed"] == claims["not_sent"] == 0
+    assert quiet["cascades"] + stampede["cascades"] == document["cascades"]
+
+
+def test_the_last_screen_of_a_stampede_says_what_was_used_of_limits_and_what_was_kept_out(
+    folder: Folder,
+) -> None:
+    said = folder.run("demo", "--seconds", "2", "--players", "4", "--stampede-seconds", "1")
+    assert said.returncode == 0, said.stderr
+    for line in (
+        "player_moved of 25/s per player",
+        "replaced by a newer one",
+        "hints.offer of 1/s",
+    ):
+        assert line in said.stdout
+    assert "≠" not in said.stdout
+    assert "thence.losses" not in said.stderr
+
+
+def test_a_stampede_shorter_than_its_figures_can_tell_is_refused(folder: Folder) -> None:
+    said = folder.run("demo", "--stampede-seconds", "0.1")
+    assert said.returncode == 2
+    assert "--stampede-seconds" in said.stderr
+
+
+def test_whoever_interrupts_a_stampede_ends_all_its_processes(folder: Folder) -> None:
+    mesh = folder.environment["THENCE_MESH"]
+    demo = folder.start("demo", "--stampede", "--seconds", "1", "--players", "5", "--mesh", mesh)
+
+    def nodes() -> list[dict[str, Any]]:
+        said = folder.run("map", "--seconds", "0.1", "--json")
+        return json.loads(said.stdout)["nodes"] if said.stdout else []
+
+    def stampedes() -> bool:
+        return any(
+            reason == "replaced by a newer one"
+            for node in nodes()
+            for _, _, reason, _ in node["lost"]
+        )
+
+    eventually(stampedes, within=30)
+    pids = [node["pid"] for node in nodes()]
+    assert len(pids) == 13
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(15) == 130
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), within=5)
 
 
 def test_the_demo_replays_recordings_and_finds_clues_on_them(
@@ -46,7 +137,7 @@ def test_a_demo_may_be_looked_at_from_another_terminal(folder: Folder) -> None:
         nodes = json.loads(said.stdout)["nodes"] if said.stdout else []
         return {service for node in nodes for service in node["services"]}
 
-    eventually(lambda: len(services()) == 8, within=40)
+    eventually(lambda: len(services()) == 9, within=40)
 
 
 def test_a_broken_recording_is_named(folder: Folder, tmp_path: Path) -> None:
@@ -55,3 +146,95 @@ def test_a_broken_recording_is_named(folder: Folder, tmp_path: Path) -> None:
     assert said.returncode == 1
     assert "walk.gpx" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def report(
+    *,
+    handlers: tuple[HandlerReport, ...] = (),
+    emitted: tuple[EmittedReport, ...] = (),
+    routes: tuple[RouteReport, ...] = (),
+    lost: tuple[tuple[str, str, str, int], ...] = (),
+) -> NodeReport:
+    return NodeReport(
+        "n", "node", 1, "", True, (), (), handlers, emitted, routes, lost, {}, {}, bytes_written=0
+    )
+
+
+def handler(place: str, event: str, handled: int, shed: dict[str, int]) -> HandlerReport:
+    service, _, name = place.partition(".")
+    return HandlerReport(service, name, (event,), (), handled, 0, shed, (), "closed", 0, 0)
+
+
+def game(
+    *, moves_left: int = 3, asked: int = 5, sent: int = 4, stopped: int = 1, offered: int = 3
+) -> list[NodeReport]:
+    """Ten moves are tried, of which seven are replaced, and five hints; two services want moves."""
+    return [
+        report(
+            emitted=(
+                EmittedReport("player_moved", moves_left, 0),
+                EmittedReport("hint_asked", asked, 0),
+            ),
+            routes=(
+                RouteReport("player_moved", "clues", "a", 3, 0),
+                RouteReport("player_moved", "map", "b", 2, 0),
+                RouteReport("hint_asked", "hints", "a", sent, 0),
+            ),
+            lost=(
+                ("player_moved", "", "replaced", 7),
+                ("player_moved", "map", "connection lost", 1),
+                ("player_moved", "map", "no room", 1),
+                ("hint_asked", "hints", "stopped", stopped),
+            ),
+        ),
+        report(
+            handlers=(
+                handler("clues.look", "player_moved", 3, {}),
+                handler("map.draw", "player_moved", 1, {}),
+                handler("hints.offer", "hint_asked", offered, {"limit": 1}),
+            )
+        ),
+    ]
+
+
+def test_an_account_follows_every_event_from_the_attempt_to_its_end() -> None:
+    told = account(game(), moves=10)
+    assert told.balanced
+    assert (told.tried, told.emitted, told.held_back) == (
+        15,
+        8,
+        {"player_moved": {"replaced": 7}},
+    )
+    assert (told.due, told.sent) == (11, 9)
+    assert told.not_sent == {
+        "player_moved for map": {"no room": 1},
+        "hint_asked for hints": {"stopped": 1},
+    }
+    assert (told.handled, told.shed, told.lost) == (7, 1, 1)
+    assert told.shed_at == {"hints.offer": {"limit": 1}}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"moves_left": 2}, {"asked": 6}, {"sent": 5}, {"stopped": 0}, {"offered": 2}],
+    ids=str,
+)
+def test_an_account_does_not_balance_if_anything_is_missing(wrong: dict[str, int]) -> None:
+    assert not account(game(**wrong), moves=10).balanced
+
+
+def test_an_account_does_not_balance_if_the_map_has_more_moves_than_were_tried() -> None:
+    assert not account(game(), moves=11).balanced
+
+
+def test_a_stampede_is_what_was_counted_between_its_first_move_and_its_last() -> None:
+    periods = Periods(30, (10, 20))
+    rush = periods.stampede
+    assert rush is not None
+    moved = Count("emitted", "player_moved")
+    for at, moves in enumerate((0, 5, 10, 12, 19, 23, 30, 30), start=100):
+        counts = tally([report(emitted=(EmittedReport("player_moved", moves, 0),))])
+        periods.note(at, moves, lambda counts=counts: counts)
+        assert rush.running == (12 <= moves < 20)
+    assert (rush.began, rush.ended, rush.counts[moved]) == (102, 105, 13)
+    assert (periods.walk.began, periods.walk.ended, periods.walk.counts[moved]) == (100, 106, 30)

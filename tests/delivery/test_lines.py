@@ -43,21 +43,21 @@ def filled(line: Any, *arrivals: Waiting) -> Any:
 def drained(line: Any) -> list[Any]:
     """All that is left in line, in the order in which it goes."""
     gone = []
-    while len(line):
+    while line.size:
         first = line.first()
         assert line.pop(0.0) is first
         gone.append(first)
     return gone
 
 
-def crowd(line: Any, size: int, arrival: Waiting) -> Any:
+def crowd(line: Any, size: int, arrival: Waiting, now: float = 0.0) -> Any:
     """Let an arrival into a line of that size; returns who was turned away for it, perhaps itself."""
-    if len(line) < size:
-        line.append(arrival, 0.0)
+    if line.size < size:
+        line.append(arrival, now)
         return None
     victim = line.victim_for(arrival)
     if victim is not arrival:
-        line.append(arrival, 0.0)
+        line.append(arrival, now)
     return victim
 
 
@@ -70,14 +70,14 @@ def line(request: pytest.FixtureRequest) -> Line:
 
 
 def test_a_line_has_the_length_of_what_is_in_it(line: Any) -> None:
-    assert len(line) == 0
+    assert line.size == 0
     waiting = [Waiting(number) for number in range(5)]
     filled(line, *waiting)
-    assert len(line) == 5
+    assert line.size == 5
     line.first()
-    assert len(line) == 5
+    assert line.size == 5
     assert drained(line) == waiting
-    assert len(line) == 0
+    assert line.size == 0
 
 
 def test_who_is_in_line_may_go_at_once_unless_something_was_said(line: Any) -> None:
@@ -111,7 +111,7 @@ def test_the_first_is_not_moved_by_being_postponed(line: Any) -> None:
     assert line.due == 5.0
     assert line.first() is waiting
     assert line.pop(0.0) is waiting
-    assert len(line) == 0
+    assert line.size == 0
 
 
 # The plain line
@@ -163,7 +163,7 @@ def test_a_plain_line_does_what_a_sorted_list_does(size: int, steps: list[int | 
             model.sort(key=lambda one: (one.subscription.priority, one.number))
             expected = model.pop() if len(model) > size else None
             assert crowd(line, size, newcomer) is expected
-        assert len(line) == len(model)
+        assert line.size == len(model)
     assert drained(line) == model
 
 
@@ -208,6 +208,18 @@ def test_keys_that_may_go_at_the_same_time_keep_their_order() -> None:
     assert [one.key for one in drained(line)] == ["a", "b", "c"]
 
 
+def test_a_key_that_had_to_wait_takes_turns_again_when_its_time_has_come() -> None:
+    line = filled(fair_line(), *(Waiting(n, "late") for n in range(3)))
+    line.postpone(5.0)
+    gone, number = [], count()
+    for now in range(1, 14):
+        for key in "bc":
+            line.append(Waiting(next(number), key), float(now))
+        gone.append(line.pop(float(now)).key)
+    # "c" has been waiting for its turn since 4.
+    assert gone == [*"bcbcb", "c", "late", "b", "c", "late", "b", "c", "late"]
+
+
 def test_newcomers_of_a_key_that_has_to_wait_wait_behind_it() -> None:
     line = filled(fair_line(), Waiting(0, "a"))
     line.postpone(5.0)
@@ -224,14 +236,14 @@ def test_whoever_has_most_in_line_gives_way_with_its_newest() -> None:
     )
     victim: Any = crowd(line, 7, Waiting(0, "b"))
     assert (victim.key, victim.number) == ("noisy", 4)
-    assert len(line) == 7
+    assert line.size == 7
 
 
 def test_whoever_has_most_in_line_is_turned_away_itself() -> None:
     line = filled(fair_line(), *(Waiting(n, "noisy") for n in range(5)), Waiting(0, "a"))
     newcomer: Any = Waiting(5, "noisy")
     assert line.victim_for(newcomer) is newcomer
-    assert len(line) == 6
+    assert line.size == 6
 
 
 def test_where_everybody_has_one_in_line_a_newcomer_is_turned_away() -> None:
@@ -291,7 +303,7 @@ def test_a_noisy_key_takes_no_places_from_those_that_have_no_more_than_their_sha
             else:
                 assert there[victim.key] >= share
                 assert there[victim.key] >= there[key] - 1
-        assert there.total() == len(line) <= size
+        assert there.total() == line.size <= size
 
 
 # Any sequence of anything
@@ -302,51 +314,55 @@ class KeyInLine:
     """What a model keeps of one key."""
 
     waiting: deque[Waiting]
+    since: float
+    """Since or from when it may go."""
     turn: int
-    until: float = 0.0
 
 
 class FairLineModel(RuleBasedStateMachine):
-    """A fair line beside a simple model of it, in a moment that all waits are for a time after."""
+    """A fair line beside a simple model of it."""
 
     @initialize(size=st.integers(1, 12))
     def begin(self, size: int) -> None:
         self.line: Any = fair_line()
         self.size = size
+        self.now = 64.0
         self.keys: dict[str, KeyInLine] = {}
-        self.numbers, self.turns, self.times = count(), count(), count(1)
+        self.numbers, self.turns = count(), count()
         self.held = 0.0
         self.gone: defaultdict[str, list[int]] = defaultdict(list)
 
     def expected(self) -> KeyInLine:
-        return min(self.keys.values(), key=lambda one: (one.until, one.turn))
+        return min(self.keys.values(), key=lambda one: (one.since, one.turn))
 
     @rule(key=st.sampled_from("aaabcd"))
     def arrives(self, key: str) -> None:
         newcomer = Waiting(next(self.numbers), key)
         lengths = {name: len(one.waiting) for name, one in self.keys.items()}
-        victim = crowd(self.line, self.size, newcomer)
-        if victim is newcomer:
-            # Its own key has most, or at least as much as is everybody's share; or nobody has more than one.
-            own = lengths.get(key, 0)
+        most = max(lengths.values(), default=0)
+        victim = crowd(self.line, self.size, newcomer, self.now)
+        if victim is None:
+            assert sum(lengths.values()) < self.size
+        elif victim is newcomer:
             assert sum(lengths.values()) == self.size
-            assert own * len(lengths) >= self.size or max(lengths.values()) == 1
+            assert lengths.get(key, 0) == most or most == 1
             return
-        if victim is not None:
-            assert lengths[victim.key] == max(lengths.values()) > lengths.get(key, 0)
+        else:
+            assert lengths[victim.key] == most > lengths.get(key, 0)
             assert self.keys[victim.key].waiting.pop() is victim
         if key not in self.keys:
-            self.keys[key] = KeyInLine(deque(), next(self.turns))
+            self.keys[key] = KeyInLine(deque(), self.now, next(self.turns))
         self.keys[key].waiting.append(newcomer)
 
     @precondition(lambda self: self.keys)
     @rule()
     def goes(self) -> None:
         first = self.expected()
-        arrival = self.line.pop(0.0)
+        self.now = max(self.now, first.since, self.held)
+        arrival = self.line.pop(self.now)
         assert arrival is first.waiting.popleft()
         self.gone[arrival.key].append(arrival.number)
-        first.until, first.turn = 0.0, next(self.turns)
+        first.since, first.turn = self.now, next(self.turns)
         if not first.waiting:
             del self.keys[arrival.key]
 
@@ -354,28 +370,37 @@ class FairLineModel(RuleBasedStateMachine):
     @rule(wait=st.integers(0, 9))
     def has_to_wait(self, wait: int) -> None:
         first = self.expected()
-        first.until = 100.0 + wait + next(self.times) / 1024
-        self.line.postpone(first.until)
+        first.since = max(self.now, first.since) + wait
+        self.line.postpone(first.since)
 
-    @rule(until=st.sampled_from([0.0, 50.0, 104.0, 1000.0]))
-    def all_have_to_wait(self, until: float) -> None:
-        self.held = until
-        self.line.hold(until)
+    @rule(wait=st.sampled_from([-64, 0, 3, 50]))
+    def all_have_to_wait(self, wait: int) -> None:
+        self.held = self.now + wait
+        self.line.hold(self.held)
+
+    @rule(seconds=st.integers(1, 5))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
 
     @invariant()
     def is_what_the_model_is(self) -> None:
-        assert len(self.line) == sum(len(one.waiting) for one in self.keys.values()) <= self.size
+        assert self.line.size == sum(len(one.waiting) for one in self.keys.values()) <= self.size
         if not self.keys:
             assert self.line.due == NEVER
             return
         first = self.expected()
         assert self.line.first() is first.waiting[0]
-        assert self.line.due == max(first.until, self.held)
+        assert self.line.due == max(first.since, self.held)
 
     @invariant()
     def keeps_no_key_that_has_nothing_in_line(self) -> None:
         assert self.line._by_key.keys() == self.keys.keys()
         assert len(self.line._heap) == len(self.keys)
+        lengths = self.line._by_length
+        assert {key: n for n, keys in enumerate(lengths) for key in keys} == {
+            key: len(one.waiting) for key, one in self.keys.items()
+        }
+        assert len(lengths) == 1 or lengths[-1]
 
     def teardown(self) -> None:
         for arrival in drained(self.line) if hasattr(self, "line") else ():

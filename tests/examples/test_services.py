@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, deque
 
+from thence import Node, Service
+from thence.events import spec_of
 from thence.testing import context, run
-from treasure_hunt import badges, clues, hunts, notifications, players, ranks, scores, treasures
+from treasure_hunt import (
+    badges,
+    clues,
+    hints,
+    hunts,
+    notifications,
+    players,
+    ranks,
+    scores,
+    treasures,
+)
 from treasure_hunt.events import (
     BadgeEarned,
     ClaimDecided,
     ClueFound,
+    HintAsked,
+    HintOffered,
     HuntCompleted,
     PlayerMoved,
     RankChanged,
@@ -38,6 +53,17 @@ def test_a_player_finds_a_clue_once_and_each_player_finds_it() -> None:
         found = ClueFound(player=player, hunt="river", clue=1)
         assert run(clues.look_around(there, ctx)) == [found]
         assert run(clues.look_around(there, ctx)) == []
+
+
+def test_a_hint_tells_how_far_the_nearest_clue_is_that_the_player_has_not_found() -> None:
+    ctx = context(state=hints.Missing(LJUBLJANA))
+    asked = HintAsked(player="ana", latitude=46.051, longitude=14.5)
+    assert run(hints.offer(asked, ctx)) == HintOffered(player="ana", hunt="river", metres=111)
+    run(hints.cross_off(ClueFound(player="ana", hunt="river", clue=0), ctx))
+    run(hints.cross_off(ClueFound(player="bo", hunt="river", clue=1), ctx))
+    assert run(hints.offer(asked, ctx)) == HintOffered(player="ana", hunt="river", metres=1001)
+    run(hints.cross_off(ClueFound(player="ana", hunt="river", clue=1), ctx))
+    assert run(hints.offer(asked, ctx)) is None
 
 
 def test_a_hunt_is_completed_by_its_last_clue_for_that_player_alone() -> None:
@@ -102,13 +128,60 @@ def test_players_are_told_what_concerns_them() -> None:
     for event in (
         RankChanged(player="ana", rank=2),
         BadgeEarned(player="bo", badge="scout"),
-        ClaimDecided(player="ana", hunt="river", accepted=True),
-        ClaimDecided(player="bo", hunt="river", accepted=False),
+        HintOffered(player="bo", hunt="river", metres=120),
     ):
         run(notifications.tell(event, ctx))
+    for accepted, player in ((True, "ana"), (False, "bo")):
+        decided = ClaimDecided(player=player, hunt="river", accepted=accepted)
+        run(notifications.announce(decided, ctx))
     assert list(messages) == [
         "ana: you are number 2",
         "bo: you are a scout now",
+        "bo: it is 120 m to a clue of river",
         "ana: the treasure is yours",
         "bo: somebody was faster",
     ]
+
+
+def test_claims_are_never_limited_and_come_before_everything_else() -> None:
+    claims = (TreasureClaimed, ClaimDecided)
+    for event in claims:
+        policy = spec_of(event).policy
+        assert (policy.priority, policy.limit, policy.ttl) == ("high", (), None)
+    services = (badges, clues, hints, hunts, notifications, players, ranks, scores, treasures)
+    handlers = [
+        handler
+        for module in services
+        for handler in getattr(module, module.__name__.rpartition(".")[2]).handlers
+        if set(handler.events) & set(claims)
+    ]
+    assert len(handlers) == 3
+    for handler in handlers:
+        assert set(handler.events) <= set(claims), "its counters would not be those of claims alone"
+        assert not handler.policy.limits
+        assert handler.policy.queue_target is None
+
+
+def test_a_player_who_tells_of_far_too_many_moves_sends_the_newest_at_most_25_times_a_second() -> (
+    None
+):
+    arrived: list[tuple[float, float]] = []
+    watcher = Service("watcher")
+
+    @watcher.on(PlayerMoved)
+    async def note(moved: PlayerMoved) -> None:
+        arrived.append((asyncio.get_running_loop().time(), moved.latitude))
+
+    async def play() -> None:
+        async with Node(watcher, mesh="memory:moves") as node:
+            for number in range(1000):
+                await node.emit(PlayerMoved(player="ana", latitude=number, longitude=0.0))
+                await asyncio.sleep(0.002)
+            await asyncio.sleep(0.1)
+
+    run(play())
+    times = [at for at, _ in arrived]
+    assert arrived[-1][1] == 999, "the newest is never the one that gives way"
+    for first, at in enumerate(times):
+        assert sum(at <= other < at + 1 for other in times[first:]) <= 25 + 3
+    assert len(times) > 45

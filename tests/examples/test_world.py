@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treasure_hunt import world
-from treasure_hunt.world import Clue, World, distance, invent, passes, place_at
+from treasure_hunt.world import Clue, Stampede, World, distance, invent, passes, place_at
 
 LJUBLJANA = (46.0511, 14.5051)
 A_DEGREE_NORTH = math.radians(1) * world.EARTH_RADIUS
@@ -91,6 +91,46 @@ def test_every_invented_player_finds_every_clue_of_one_hunt() -> None:
             if clue.hunt == f"hunt-{number % 8}" and passes(before, after, clue.place, park.reach)
         }
         assert found == park.clues_of(f"hunt-{number % 8}")
+
+
+def test_invented_players_do_not_find_their_clues_all_at_once_and_look_around_at_each() -> None:
+    park = invent(players=20, seconds=20)
+    places = {clue.place for clue in park.clues}
+    arrivals: list[int] = []
+    for walk in park.walks:
+        on_clues = [step for step, place in enumerate(walk) if place in places]
+        assert len(on_clues) >= 6 * (world.PAUSE + 1)
+        arrivals.append(on_clues[0])
+    assert len(set(arrivals)) > 10
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 3.7])
+def test_a_short_invented_game_has_as_many_steps_as_it_has_time(seconds: float) -> None:
+    park = invent(players=3, seconds=seconds)
+    assert {len(walk) for walk in park.walks} == {round(seconds * 10) + 1}
+
+
+def test_moves_are_due_evenly_player_after_player() -> None:
+    park = invent(players=4, seconds=1)
+    moves = list(park.moves())
+    assert [move.due for move in moves] == pytest.approx([n * 0.025 for n in range(len(moves))])
+    assert [move.player for move in moves[:5]] == [0, 1, 2, 3, 0]
+    assert len(moves) == park.moves_due() == 44
+    assert tuple(move.place for move in moves if move.player == 2) == park.walks[2]
+
+
+def test_a_stampede_has_50_times_the_moves_on_the_same_way_in_the_same_time() -> None:
+    calm = invent(players=2, seconds=4)
+    wild = msgspec.structs.replace(calm, stampede=Stampede(begins=1, seconds=2))
+    before, during = wild.moves_due(1), wild.moves_due(3) - wild.moves_due(1)
+    assert (before, during) == (20, 20 * 50 * 2)
+    moves = list(wild.moves())
+    assert len(moves) == wild.moves_due() == calm.moves_due() + 49 * 40
+    assert all(earlier.due <= later.due for earlier, later in pairwise(moves))
+    assert moves[-1].due == list(calm.moves())[-1].due
+    assert [move.number for move in moves if move.player == 1] == list(range(len(moves) // 2))
+    for player, walk in enumerate(calm.walks):
+        assert set(walk) <= {move.place for move in moves if move.player == player}
 
 
 def test_an_invented_park_is_the_same_each_time() -> None:

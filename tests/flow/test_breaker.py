@@ -153,6 +153,25 @@ def test_exactly_one_event_is_let_through_when_a_pause_is_over() -> None:
     assert not handler.lets_through()
 
 
+def test_only_what_begins_is_the_probe_and_not_what_might() -> None:
+    handler = Handler()
+    handler.fails_until_it_opens()
+    assert not handler.breaker.allows(handler.now)
+    handler.now += FIRST_PAUSE
+    for _ in range(1_000):
+        assert handler.breaker.allows(handler.now)
+        handler.now += TICK
+    handler.breaker.began(handler.now)
+    assert not handler.breaker.allows(handler.now)
+
+
+def test_what_begins_while_it_is_closed_changes_nothing() -> None:
+    breaker = Breaker()
+    breaker.began(START)
+    assert breaker.state == "closed"
+    assert breaker.allows(START)
+
+
 def test_each_probe_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     handler = Handler()
     last = handler.fails_until_it_opens()

@@ -141,10 +141,21 @@ class Admission:
 
     def _start(self, arrival: Arrival) -> None:
         """Give an arrival to its handlers; and those that follow it in its lane, as far as it is shed."""
-        self._next.append(arrival)
-        self._start_next()
+        if not self._begins_plainly(arrival):
+            self._next.append(arrival)
+            self._start_next()
         if self.ready:
             self.wake()
+
+    def _begins_plainly(self, arrival: Arrival) -> bool:
+        """Begin an arrival whose one handler has no policies and a free place: whether that was so."""
+        handler: HostedHandler | None = arrival.subscription.plain
+        if handler is None or handler.line.size or self._stopped or not handler.has_place:
+            return False
+        handler.in_flight += 1
+        handler.service.in_flight += 1
+        self.ready.append((handler, arrival))
+        return True
 
     def _start_next(self) -> None:
         # Not recursively: a whole lane may be shed, one after the other.
@@ -154,6 +165,8 @@ class Admission:
         try:
             while self._next:
                 arrival = self._next.popleft()
+                if self._begins_plainly(arrival):
+                    continue
                 subscription: Subscription = arrival.subscription
                 refusals = [
                     self.queueing.offer(handler, arrival) for handler in subscription.handlers
@@ -181,13 +194,14 @@ class Admission:
         service = handler.service
         handler.in_flight -= 1
         service.in_flight -= 1
-        if len(handler.line) or service.concurrency is not None:
+        if handler.line.size or service.concurrency is not None:
             self.queueing.next_in_line(handler)
         for member in arrival.members or (arrival,):
             following = self._part_ended(member)
             if following is not None:
                 self._next.append(following)
-        self._start_next()
+        if self._next:
+            self._start_next()
         if self.ready:
             self.wake()
 

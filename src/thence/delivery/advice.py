@@ -21,7 +21,7 @@ __all__ = ["HeededAdvice", "advice_on"]
 HEADROOM = 1.25
 """How much more than the limit an emitter may send."""
 SECONDS = 0.2
-"""How long advice holds; it is renewed while there is reason to."""
+"""How long advice holds at least; it is renewed while there is reason to."""
 LONGEST = 5.0
 
 
@@ -37,9 +37,9 @@ def advice_on(arrival: Arrival, limit: Limit, wait: float) -> Advice | None:
     if limit.burst > 1:
         wait = 0.0  # headroom makes up for a moment that is missed
     number = arrival.subscription.number
-    return Advice(
-        number, str(limit), limit.rate * HEADROOM, limit.burst, per, SECONDS + wait, key, wait
-    )
+    # An emitter that forgets sends a burst again, for each key: not more often than the limit lets it.
+    holds = min(max(SECONDS + wait, limit.burst / limit.rate), LONGEST)
+    return Advice(number, str(limit), limit.rate * HEADROOM, limit.burst, per, holds, key, wait)
 
 
 class HeededAdvice:

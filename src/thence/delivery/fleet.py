@@ -199,7 +199,7 @@ class Fleet:
 
     def _waiting(self, service: str, gate: FleetGate) -> int:
         return sum(
-            len(handler.line)
+            handler.line.size
             for handler in self._services[service].handlers
             if handler.gate is not None and gate in handler.gate.gates
         )

@@ -118,13 +118,14 @@ class HostedHandler:
         gates = [*self.gates, *self.service.gates]
         self.gate = Gate(gates) if gates else None
         waiting, self.line = self.line, _line_for(self.gate)
-        while len(waiting):
+        while waiting.size:
             self.line.append(waiting.pop(0.0), 0.0)
+        self._refresh()
 
     @property
     def backlog(self) -> int:
         """Arrivals that wait, in line or in their lanes."""
-        return len(self.line) + sum(subscription.waiting for subscription in self.subscriptions)
+        return self.line.size + sum(subscription.waiting for subscription in self.subscriptions)
 
     @property
     def has_place(self) -> bool:
@@ -221,6 +222,7 @@ class Subscription:
         "key",
         "newest",
         "number",
+        "plain",
         "priority",
         "service",
         "waiting",
@@ -257,6 +259,8 @@ class Subscription:
         """Arrivals of the current batch that have ended."""
         self.direct: HostedHandler | None = None
         """The handler, when arrivals may go straight to it as long as nothing in the service is unfinished."""
+        self.plain: HostedHandler | None = None
+        """The handler, when all that an arrival needs to begin is a free place."""
         for handler in handlers:
             handler.subscriptions.append(self)
         self.refresh()
@@ -275,17 +279,20 @@ class Subscription:
     def refresh(self) -> None:
         """Something that decides about :attr:`direct` has changed."""
         ownership = self.service.ownership
+        handler = self.handlers[0]
         simple = (
             len(self.handlers) == 1
-            and self.handlers[0].breaker.state == "closed"
-            and self.handlers[0].streak < PROBE_AFTER
+            and handler.breaker.state == "closed"
+            and handler.batch is None
             and not self.answers
-            and self.handlers[0].batch is None
             and self.newest is None
             and self.event.policy.ttl is None
         )
         owns_all = not self.owned or (ownership is not None and ownership.complete)
-        self.direct = self.handlers[0] if simple and owns_all else None
+        self.direct = handler if simple and owns_all and handler.streak < PROBE_AFTER else None
+        self.plain = (
+            handler if simple and handler.gate is None and handler.queue_delay is None else None
+        )
 
 
 class HostedService:

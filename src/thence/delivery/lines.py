@@ -21,12 +21,13 @@ NEVER = float("inf")
 class Line(Protocol):
     """Arrivals that wait for one handler."""
 
+    size: int
+    """How many wait."""
+
     @property
     def due(self) -> float:
         """Nobody may go before this time."""
         ...
-
-    def __len__(self) -> int: ...
 
     def append(self, arrival: Arrival, now: float) -> None:
         """The arrival waits from now on."""
@@ -56,16 +57,13 @@ class Line(Protocol):
 class PlainLine:
     """First in, first out, within each priority."""
 
-    __slots__ = ("_due", "_levels", "_size")
+    __slots__ = ("_due", "_levels", "size")
 
     def __init__(self, levels: int = 3) -> None:
         self._due = 0.0
         self._levels: tuple[deque[Arrival], ...] = tuple(deque() for _ in range(levels))
         """The highest priority first."""
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
 
     @property
     def due(self) -> float:
@@ -75,13 +73,13 @@ class PlainLine:
     def append(self, arrival: Arrival, now: float) -> None:
         """The arrival waits behind those of its priority."""
         self._levels[arrival.subscription.priority].append(arrival)
-        self._size += 1
+        self.size += 1
 
     def victim_for(self, arrival: Arrival) -> Arrival:
         """The newest of the lowest priority, if that is lower than the newcomer's."""
         for level in reversed(self._levels[arrival.subscription.priority + 1 :]):
             if level:
-                self._size -= 1
+                self.size -= 1
                 return level.pop()
         return arrival
 
@@ -92,7 +90,7 @@ class PlainLine:
     def pop(self, now: float) -> Arrival:
         """Take that one out."""
         arrival = self._first_level().popleft()
-        self._size -= 1
+        self.size -= 1
         return arrival
 
     def _first_level(self) -> deque[Arrival]:
@@ -114,7 +112,7 @@ class FairLine:
     ``key_of(arrival)`` tells an arrival's value.
     """
 
-    __slots__ = ("_by_key", "_by_length", "_heap", "_held", "_key_of", "_order", "_size")
+    __slots__ = ("_by_key", "_by_length", "_heap", "_held", "_key_of", "_order", "size")
 
     def __init__(self, key_of: Callable[[Arrival], Hashable]) -> None:
         self._key_of = key_of
@@ -125,10 +123,7 @@ class FairLine:
         """For each key in line: since or from when it may go, in which order it came, and itself."""
         self._held = 0.0
         self._order = 0
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
 
     @property
     def due(self) -> float:
@@ -186,7 +181,7 @@ class FairLine:
         heapq.heappush(self._heap, (since, self._order, key))
 
     def _resized(self, key: Hashable, before: int, after: int) -> None:
-        self._size += after - before
+        self.size += after - before
         by_length = self._by_length
         if before:
             del by_length[before][key]

@@ -70,7 +70,7 @@ class Queueing:
         elif objection := self._objection(handler, arrival, self.now()):
             reason = objection
         # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
-        elif not len(line) and handler.has_place:
+        elif not line.size and handler.has_place:
             if gate is None or not (early := handler.admit(arrival, self.now())):
                 self._begin(handler, arrival)
                 return "", 0.0
@@ -84,7 +84,7 @@ class Queueing:
                 gate.refused_by.refused()
                 self._advise(handler, arrival, early)
         if not reason:
-            victim = line.victim_for(arrival) if len(line) >= handler.queue else None
+            victim = line.victim_for(arrival) if line.size >= handler.queue else None
             if victim is not arrival:
                 self._stand_in_line(handler, arrival, early)
                 if victim is not None:
@@ -183,7 +183,7 @@ class Queueing:
         """Begin what waits in line, as far as there are places and the limit allows; whether any did."""
         line, gate = handler.line, handler.gate
         begun = 0
-        while len(line):
+        while line.size:
             now = self.now()
             arrival = line.first()
             if reason := self._objection(handler, arrival, now):
@@ -200,7 +200,7 @@ class Queueing:
                 continue
             self._begin(handler, line.pop(now))
             begun += 1
-        if gate is not None and len(line):
+        if gate is not None and line.size:
             self._set_alarm(handler, self.now())
         self._settle()
         return begun > 0
@@ -241,7 +241,7 @@ class Queueing:
         for handler in self._lined:
             if handler.alarm is not None:
                 handler.alarm.cancel()
-            while len(handler.line):
+            while handler.line.size:
                 self._shed(handler, handler.line.pop(0.0), CLOSING)
         self._settle()
 

@@ -246,7 +246,7 @@ class Link(asyncio.Protocol):
     def advise(self, advice: Advice) -> None:
         """Tell the peer what is not worth sending, unless it has just been told."""
         now, about = self._owner.now(), (advice.number, advice.key)
-        pause = min(advice.seconds / 2, 0.25 / advice.rate)
+        pause = min(advice.seconds / 2, 0.1, 0.25 / advice.rate)
         if now - self._advised.get(about, -math.inf) >= pause:
             if len(self._advised) >= MAX_NAMES:
                 self._advised.clear()

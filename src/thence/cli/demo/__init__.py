@@ -24,14 +24,28 @@ from thence.cli.options import Debug, Json
 __all__ = ["demo"]
 
 LOOK_EVERY = 0.1
+STAMPEDE_SECONDS = 10.0
 
 
 def demo(
     *,
-    seconds: Annotated[float, Parameter(help="How long the players walk.")] = 15.0,
+    seconds: Annotated[
+        float, Parameter(help="How long the players walk, apart from a stampede.")
+    ] = 15.0,
     players: Annotated[int, Parameter(help="How many players walk, without --tracks.")] = 40,
     tracks: Annotated[
         Path | None, Parameter(help="A folder of GPX recordings to walk along instead.")
+    ] = None,
+    stampede: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="For ten seconds the players tell of 50 times the moves. They come in the middle of --seconds, "
+            "and on top of them: the game lasts so much longer.",
+        ),
+    ] = False,
+    stampede_seconds: Annotated[
+        float | None, Parameter(help="Have a stampede, and one that lasts so long.")
     ] = None,
     mesh: Annotated[
         str | None,
@@ -51,7 +65,17 @@ def demo(
         raise CommandError(f"--seconds {seconds:g}: give at least 1", Exit.USAGE)
     if players < 1:
         raise CommandError(f"--players {players}: give at least 1", Exit.USAGE)
-    return asyncio.run(_demo(_world(seconds, players, tracks), seconds, mesh, as_json=json))
+    if stampede_seconds is None:
+        stampede_seconds = STAMPEDE_SECONDS if stampede else 0.0
+    elif stampede_seconds < 1:
+        raise CommandError(f"--stampede-seconds {stampede_seconds:g}: give at least 1", Exit.USAGE)
+    world = _world(seconds + stampede_seconds, players, tracks)
+    if stampede_seconds:
+        from treasure_hunt.world import Stampede
+
+        rush = Stampede(seconds / 2, stampede_seconds)
+        world = msgspec.structs.replace(world, stampede=rush)
+    return asyncio.run(_demo(world, seconds + stampede_seconds, mesh, as_json=json))
 
 
 def _world(seconds: float, players: int, tracks: Path | None) -> Any:
@@ -70,17 +94,30 @@ async def _demo(world: Any, seconds: float, mesh: str | None, *, as_json: bool) 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     try:
         async with Game(world, mesh) as game:
+            rush = game.periods.stampede
             with LiveTable(seconds, quiet=as_json) as screen:
                 screen.say("starting the services ...")
                 await game.start()
 
                 def show() -> None:
-                    elapsed = time.monotonic() - game.began
-                    screen.show(game.reports, game.cascades.complete(), elapsed)
+                    if screen.due:
+                        screen.show(
+                            game.reports,
+                            game.cascades.complete(),
+                            time.monotonic() - game.began,
+                            rushing=rush is not None and rush.running,
+                        )
 
-                await game.play(seconds, show, LOOK_EVERY)
+                await game.play(show, LOOK_EVERY)
             cascades = game.cascades.complete()
-            result = figures(game.reports, cascades, time.monotonic() - game.began, game.processes)
+            result = figures(
+                game.reports,
+                cascades,
+                time.monotonic() - game.began,
+                game.processes,
+                game.periods,
+                world.stampede.times if world.stampede else 1,
+            )
     except asyncio.CancelledError:
         return Exit.INTERRUPTED
     largest = max(cascades, key=lambda cascade: cascade.size, default=None)

@@ -35,6 +35,8 @@ class Bulletin(Struct, frozen=True):
     roots: list[tuple[str, str, float]]
     """Root events that were emitted: id, type, and when."""
     endings: list[Ending]
+    at: float = 0.0
+    """When it was written."""
 
 
 class Watcher:
@@ -103,7 +105,7 @@ class Watcher:
 
     def tell(self, report: NodeReport) -> Bulletin:
         """What was noted since the last call."""
-        bulletin = Bulletin(report, self._roots, self._endings)
+        bulletin = Bulletin(report, self._roots, self._endings, time.monotonic())
         self._roots, self._endings = [], []
         return bulletin
 

@@ -17,16 +17,19 @@ import msgspec
 from thence.app.node import Node
 from thence.app.report import NodeReport
 from thence.cli.children import send_signal
+from thence.cli.demo.accounts import MOVED
 from thence.cli.demo.facts import decode
 from thence.cli.demo.figures import Cascades
+from thence.cli.demo.periods import Periods
 from thence.cli.demo.places import examples
+from thence.cli.demo.tally import tally, tried
 from thence.cli.exits import CommandError, Exit
 
 __all__ = ["SERVICES", "Game"]
 
 SERVICES = (
     "notifications", "notifications", "badges", "ranks", "scores", "scores", "treasures", "hunts",
-    "clues", "clues", "clues",
+    "hints", "clues", "clues", "clues",
 )  # fmt: skip
 """In the order of starting; who emits into the others comes after them, the players last."""
 START_WITHIN = 20.0
@@ -40,6 +43,8 @@ class Player(msgspec.Struct):
     service: str
     process: asyncio.subprocess.Process
     report: NodeReport | None = None
+    at: float = 0.0
+    """When the report was written."""
 
 
 class Game:
@@ -54,6 +59,13 @@ class Game:
         self._ending = False
         self.cascades = Cascades()
         self.began = 0.0
+        rush = world.stampede
+        self.periods = Periods(
+            world.moves_due(),
+            None
+            if rush is None
+            else (world.moves_due(rush.begins), world.moves_due(rush.begins + rush.seconds)),
+        )
 
     @property
     def reports(self) -> list[NodeReport]:
@@ -64,11 +76,6 @@ class Game:
     def processes(self) -> int:
         """Service processes running."""
         return len(self._members)
-
-    @property
-    def moves(self) -> int:
-        """How many moves will have been made at the end."""
-        return sum(len(walk) for walk in self._world.walks)
 
     async def start(self) -> None:
         """Start every service, and the players when all others are ready."""
@@ -103,20 +110,26 @@ class Game:
         await self._spawn("players", environment)
         self.began = time.monotonic()
 
-    async def play(self, seconds: float, show: Callable[[], None], every: float) -> None:
+    async def play(self, show: Callable[[], None], every: float) -> None:
         """Let the players walk to the end, and every consequence end too."""
-        deadline = time.monotonic() + seconds + QUIET_WITHIN
-        quiet = 0
-        while quiet < 3:
+        # The game is over when every process has told twice of an end and nothing has happened in between:
+        # one round of bulletins may have missed what was on its way.
+        before: object = None
+        since = time.monotonic()
+        while True:
             await asyncio.sleep(every)
             self._check()
             show()
-            walked = sum(
-                e.emitted for r in self.reports for e in r.emitted if e.event == "player_moved"
-            )
-            busy = any(route.outstanding for r in self.reports for route in r.routes)
-            quiet = 0 if busy or walked < self.moves else quiet + 1
-            if time.monotonic() > deadline:
+            reports = self.reports
+            counts = tally(reports)
+            busy = any(route.outstanding for report in reports for route in report.routes)
+            walking = tried(counts, MOVED) < self.periods.walk.until
+            now = time.monotonic()
+            if counts != before:
+                before, since = counts, now
+            elif not busy and not walking and all(member.at > since for member in self._members):
+                return
+            if now > since + QUIET_WITHIN:
                 raise CommandError(
                     f"the game did not come to rest within {QUIET_WITHIN:g} s after its end: use fewer --players"
                 )
@@ -154,8 +167,11 @@ class Game:
         assert member.process.stdout is not None
         async for line in member.process.stdout:
             bulletin = decode(line)
-            member.report = bulletin.report
+            member.report, member.at = bulletin.report, bulletin.at
             self.cascades.add(bulletin)
+            if member.service == "players":
+                moves = tried(tally([bulletin.report]), MOVED)
+                self.periods.note(bulletin.at, moves, lambda: tally(self.reports))
 
     def _is_ready(self, member: Player) -> bool:
         self._check()

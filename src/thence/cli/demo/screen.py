@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from typing import Self
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Literal, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from thence.app.report import NodeReport
-from thence.cli.demo.figures import Cascade, Figures, percentile
+from thence.cli.demo.accounts import MOVED, Account, total
+from thence.cli.demo.figures import Cascade, Figures, LimitUse, Parts, limit_use, percentile
+from thence.cli.demo.tally import Tally, limits_of_game, tally, tried
 
 __all__ = ["LiveTable", "last_screen"]
 
 REFRESH = 0.5
 """Seconds between refreshes."""
+RATES_OVER = 1.5
+"""Seconds: bulletins come four times a second, so that less would flicker."""
 PROGRESS_EVERY = 3.0
+SPAN = "from a move or question to its last consequence"
+"""From when it left the player's node."""
+AT_SOURCE = ", stopped at its source"
+LIMIT_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("limits", "left"),
+    ("used", "right"),
+    ("allowed", "left"),
+    ("kept out", "left"),
+)
 
 
 class LiveTable:
-    """A table that is drawn anew twice a second; without a terminal, a line now and then."""
+    """Two tables that are drawn anew twice a second; without a terminal, a line now and then."""
 
     def __init__(self, seconds: float, *, quiet: bool) -> None:
         self._console = Console(stderr=True)
@@ -30,7 +45,7 @@ class LiveTable:
         if self._console.is_terminal and not quiet:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._seconds = seconds
-        self._before: Counter[tuple[str, str]] = Counter()
+        self._past: deque[tuple[float, Tally]] = deque()
         self._shown = 0.0
         self._said = 0.0
 
@@ -43,6 +58,11 @@ class LiveTable:
         if self._live is not None:
             self._live.__exit__(None, None, None)
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something new."""
+        return time.monotonic() - self._shown >= REFRESH
+
     def say(self, text: str) -> None:
         """A line of progress."""
         if self._live is not None:
@@ -50,88 +70,222 @@ class LiveTable:
         else:
             self._console.print(text, highlight=False)
 
-    def show(self, reports: list[NodeReport], cascades: list[Cascade], elapsed: float) -> None:
-        """Show where the game is, if it is time to."""
-        now = time.monotonic()
-        if now - self._shown < REFRESH:
-            return
-        pause, self._shown = now - self._shown, now
+    def show(
+        self, reports: list[NodeReport], cascades: list[Cascade], elapsed: float, *, rushing: bool
+    ) -> None:
+        """Show where the game is."""
+        self._shown = now = time.monotonic()
+        counts = tally(reports)
+        self._past.append((now, counts))
+        while len(self._past) > 2 and self._past[1][0] <= now - RATES_OVER:
+            self._past.popleft()
+        then, before = self._past[0]
+        pause = max(now - then, REFRESH)
+        lately: Tally = Counter({c: n - before[c] for c, n in counts.items()})
         if self._live is not None:
-            self._live.update(self._table(reports, cascades, elapsed, pause), refresh=True)
+            where = f"treasure hunt · {min(elapsed, self._seconds):.0f} of {self._seconds:g} s"
+            title = f"{where} · STAMPEDE" if rushing else where
+            shown = Group(
+                _services(title, reports, lately, pause),
+                Text(),
+                _limits(reports, lately, pause),
+                Text(),
+                Text(_cascades(cascades)),
+            )
+            self._live.update(shown, refresh=True)
         elif now - self._said > PROGRESS_EVERY:
             self._said = now
-            emitted = sum(e.emitted for r in reports for e in r.emitted)
-            self.say(
-                f"{elapsed:4.0f} s of {self._seconds:g} · {emitted:,} events · {len(cascades):,} cascades"
-            )
+            emitted = sum(n for count, n in counts.items() if count.what == "emitted")
+            line = f"{elapsed:4.0f} s of {self._seconds:g} · {emitted:,} events"
+            if rushing:
+                kept_out = sum(
+                    n for c, n in lately.items() if c.what in ("held back", "not sent", "shed")
+                )
+                moves = tried(lately, MOVED)
+                line += (
+                    f" · stampede: {_rate(moves, pause)} moves, {_rate(kept_out, pause)} kept out"
+                )
+            else:
+                line += f" · {len(cascades):,} cascades"
+            self.say(line)
 
-    def _table(
-        self, reports: list[NodeReport], cascades: list[Cascade], elapsed: float, pause: float
-    ) -> Group:
-        table = Table(
-            title=f"treasure hunt · {elapsed:.0f} of {self._seconds:g} s", title_justify="left"
+
+def _services(title: str, reports: list[NodeReport], lately: Tally, pause: float) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
+    for name in ("service", "replicas"):
+        table.add_column(name)
+    for name in ("handled", "a second", "failed", "shed", "waiting"):
+        table.add_column(name, justify="right")
+    for service in sorted({service for report in reports for service in report.services}):
+        handlers = [h for report in reports for h in report.handlers if h.service == service]
+        recent = sum(
+            number
+            for count, number in lately.items()
+            if count.what == "let in" and count.place.startswith(f"{service}.")
         )
-        for name in ("service", "replicas"):
-            table.add_column(name)
-        for name in ("handled", "a second", "failed", "shed", "waiting"):
-            table.add_column(name, justify="right")
-        services = sorted({service for report in reports for service in report.services})
-        now: Counter[tuple[str, str]] = Counter()
-        for service in services:
-            handlers = [h for report in reports for h in report.handlers if h.service == service]
-            for handler in handlers:
-                now[service, "handled"] += handler.handled
-            rate = max(
-                0.0, (now[service, "handled"] - self._before[service, "handled"]) / max(pause, 1e-6)
-            )
-            table.add_row(
-                service,
-                str(sum(service in report.services for report in reports)),
-                f"{now[service, 'handled']:,}",
-                f"{rate:,.0f}/s" if self._before else "",
-                str(sum(handler.failed for handler in handlers)),
-                str(sum(sum(handler.shed.values()) for handler in handlers)),
-                str(sum(handler.waiting + handler.in_flight for handler in handlers)),
-            )
-        self._before = now
-        recent = [cascade.seconds * 1000 for cascade in cascades[-200:]]
-        line = (
-            f"{len(cascades):,} cascades · from a move to its last consequence: "
-            f"p50 {percentile(recent, 0.5):.1f} ms, p99 {percentile(recent, 0.99):.1f} ms"
+        table.add_row(
+            service,
+            str(sum(service in report.services for report in reports)),
+            f"{sum(handler.handled for handler in handlers):,}",
+            _rate(recent, pause),
+            str(sum(handler.failed for handler in handlers)),
+            f"{sum(sum(handler.shed.values()) for handler in handlers):,}",
+            str(sum(handler.waiting + handler.in_flight for handler in handlers)),
         )
-        return Group(table, Text(line))
+    return table
+
+
+def _limits(reports: list[NodeReport], lately: Tally, pause: float) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False)
+    for name, justify in LIMIT_COLUMNS:
+        table.add_column(name, justify=justify)
+    for place, allowed in limits_of_game(reports).items():
+        use = limit_use(place, allowed, lately)
+        kept_out = [
+            f"{_rate(number, pause)} {_why(reason)}" for reason, number in use.kept_out.items()
+        ]
+        table.add_row(
+            place, _rate(use.let_in, pause), ", ".join(allowed), "\n".join(kept_out) or "–"
+        )
+    return table
+
+
+def _cascades(cascades: list[Cascade]) -> str:
+    recent = [cascade.seconds for cascade in cascades[-200:]]
+    return f"{len(cascades):,} cascades · {SPAN}: {_times(recent)}"
+
+
+def _times(seconds: list[float]) -> str:
+    return f"p50 {_ms(percentile(seconds, 0.5))}, p99 {_ms(percentile(seconds, 0.99))}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def _rate(number: float, seconds: float) -> str:
+    rate = max(0.0, number) / seconds if seconds else 0.0
+    return f"{rate:,.0f}/s" if rate >= 10 or rate == 0 else f"{rate:.1f}/s"
+
+
+def _why(reason: str) -> str:
+    """A reason in short: the limit itself stands beside it."""
+    if reason.endswith(AT_SOURCE):
+        return "stopped at source"
+    return "shed" if reason.startswith("limit ") else reason
 
 
 def last_screen(figures: Figures, cascade: Cascade | None) -> str:
     """The figures, and the largest cascade as a tree."""
-    account = figures.account
-    sign = "=" if account.balanced else "≠"
-    balance = (
-        f"{account.sent:,} deliveries {sign} {account.handled:,} handled + {account.failed:,} failed"
-        f" + {account.shed:,} shed + {account.lost:,} lost"
-    )
-    cascades = (
-        f"{figures.cascades:,} of the moves had consequences: {figures.cascade_events_mean:g} events"
-        f" each, at most {figures.cascade_events_max}"
-    )
-    times = (
-        f"from a player's move to its last consequence: p50 {figures.seconds_p50 * 1000:.1f} ms,"
-        f" p99 {figures.seconds_p99 * 1000:.1f} ms"
-    )
+    each = f"{figures.cascade_events_mean:g} events each, at most {figures.cascade_events_max}"
     lines = [
         f"{figures.processes} service processes and no broker, for {figures.seconds:g} s",
         "",
         *(f"  {event:<18}{number:>10,}" for event, number in figures.events.items()),
         "",
-        balance,
-        cascades,
-        times,
+        *_account(figures.account),
+        "",
+        f"{figures.cascades:,} of the moves and questions had consequences: {each}",
+        f"{SPAN}: p50 {_ms(figures.seconds_p50)}, p99 {_ms(figures.seconds_p99)}",
         f"{figures.bytes_per_event:g} bytes a delivery on the wire, everything included",
         f"{figures.events_per_second:,.0f} events a second",
+        "",
+        *(_parts(figures.stampede) if figures.stampede else _game(figures)),
     ]
     if cascade is not None:
         lines += ["", "the largest cascade:", *_tree(cascade)]
     return "\n".join(lines)
+
+
+def _account(account: Account) -> list[str]:
+    """What was tried, what was sent, and how that ended: three sums, each with the reasons for what is missing."""
+    held_back, not_sent = total(account.held_back), total(account.not_sent)
+    claims = account.claims
+    emitted = f"{account.emitted:,} emitted + {held_back:,} held back by their limit"
+    sent = f"{account.sent:,} sent + {not_sent:,} not sent"
+    ended = (
+        f"{account.handled:,} handled + {account.failed:,} failed + {account.shed:,} shed"
+        f" + {account.lost:,} lost"
+    )
+    decided = f"{claims.handled:,} handled; {claims.shed:,} shed, {claims.not_sent:,} not sent"
+    ends = account.handled + account.failed + account.shed + account.lost
+    return [
+        f"{account.tried:,} events {_sign(account.tried, account.emitted + held_back)} {emitted}",
+        *_reasons(account.held_back),
+        f"{account.due:,} deliveries {_sign(account.due, account.sent + not_sent)} {sent}",
+        *_reasons(account.not_sent),
+        f"{account.sent:,} sent {_sign(account.sent, ends)} {ended}",
+        *_reasons(account.shed_at),
+        f"{claims.claimed:,} claims {_sign(claims.claimed, claims.decided)} {claims.decided:,} decided",
+        f"{claims.due:,} deliveries of them {_sign(claims.due, claims.handled)} {decided}",
+    ]
+
+
+def _reasons(by: dict[str, dict[str, int]]) -> list[str]:
+    return [
+        f"    {number:>9,} {place}: {reason}"
+        for place, reasons in by.items()
+        for reason, number in reasons.items()
+    ]
+
+
+def _sign(one: int, other: int) -> str:
+    return "=" if one == other else "≠"
+
+
+def _game(figures: Figures) -> list[str]:
+    """Limits, over the whole game."""
+    rows = [("limits", "a second")]
+    for use in figures.limits:
+        rows.append((_of(use), _rate(use.let_in, figures.seconds)))
+        rows += [
+            (f"    {_why(reason)}", _rate(number, figures.seconds))
+            for reason, number in use.kept_out.items()
+        ]
+    return _columns(rows)
+
+
+def _parts(parts: Parts) -> list[str]:
+    """The stampede beside the rest."""
+    both = (parts.quiet, parts.stampede)
+    rows: list[tuple[str, ...]] = [
+        (f"stampede: {parts.times} times the moves", "quiet", "stampede"),
+        ("seconds", *(f"{part.seconds:.1f}" for part in both)),
+        ("moves tried", *(_rate(part.moves_tried, part.seconds) for part in both)),
+        ("moves that left their player", *(_rate(part.moves_left, part.seconds) for part in both)),
+        (
+            "moves replaced by a newer one",
+            *(_rate(part.moves_replaced, part.seconds) for part in both),
+        ),
+        ("cascades", *(f"{part.cascades:,}" for part in both)),
+        (f"{SPAN}, p50", *(_ms(part.seconds_p50) for part in both)),
+        (f"{SPAN}, p99", *(_ms(part.seconds_p99) for part in both)),
+        ("", "", ""),
+        ("limits", "quiet", "stampede"),
+    ]
+    for quiet, rush in zip(parts.quiet.limits, parts.stampede.limits, strict=True):
+        pairs = ((quiet, parts.quiet.seconds), (rush, parts.stampede.seconds))
+        rows.append((_of(quiet), *(_rate(use.let_in, seconds) for use, seconds in pairs)))
+        rows += [
+            (
+                f"    {_why(reason)}",
+                *(_rate(use.kept_out.get(reason, 0), seconds) for use, seconds in pairs),
+            )
+            for reason in {**rush.kept_out, **quiet.kept_out}
+        ]
+    return _columns(rows)
+
+
+def _of(use: LimitUse) -> str:
+    return f"  {use.place} of {', '.join(use.allowed)}"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    width = max(len(row[0]) for row in rows)
+    return [
+        (f"{row[0]:<{width}}" + "".join(f"{value:>12}" for value in row[1:])).rstrip()
+        for row in rows
+    ]
 
 
 def _tree(cascade: Cascade) -> list[str]:

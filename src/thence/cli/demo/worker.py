@@ -48,5 +48,7 @@ if __name__ == "__main__":
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
+    # What is shed stands in the demo's table, which lines from other processes would tear apart.
+    logging.getLogger("thence.losses").setLevel(logging.ERROR)
     run_loop(host(sys.argv[1]))
     os._exit(0)
