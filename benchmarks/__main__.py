@@ -11,7 +11,17 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import emit_scale, flow, hop, idle, local, size
+from benchmarks import (
+    emit_scale,
+    flow,
+    hop,
+    idle,
+    limits,
+    local,
+    overload,
+    size,
+    stopped_peer,
+)
 from benchmarks.launch import Options
 from benchmarks.machine import describe_machine, library_versions
 from benchmarks.report import Benchmark, Report
@@ -25,6 +35,9 @@ BENCHMARKS: dict[str, Callable[[Options], Benchmark]] = {
     "local": local.run,
     "emit-scale": emit_scale.run,
     "size": size.run,
+    "limits": limits.run,
+    "overload": overload.run,
+    "stopped": stopped_peer.run,
     "idle": idle.run,
 }
 SUBJECT = "thence"

@@ -22,6 +22,9 @@ LIBRARIES = (
     "pydantic",
     "redis",
     "hiredis",
+    "limits",
+    "throttled-py",
+    "pyrate-limiter",
 )
 SERVERS = ("nats-server", "redis-server")
 

@@ -2,6 +2,7 @@
 
 General layout, ground floor first; a module imports only from floors below it.
 
+- ``limits``: what a limit says.
 - ``events``: typed events, their encoding, their ancestry.
 - ``handling``: one handler, run on a carrier.
 - ``flow``: how much is let in: pure policies.

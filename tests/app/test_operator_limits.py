@@ -158,6 +158,22 @@ def test_a_change_that_can_not_be_kept_is_refused_and_changes_nothing(
     run(main())
 
 
+def test_a_limit_over_all_replicas_is_refused_for_a_handler_in_each_of_them() -> None:
+    async def main() -> None:
+        loud = Service("loud")
+
+        @loud.on(Pinged, broadcast=True)
+        async def hear(pinged: Pinged) -> None:
+            pass
+
+        async with Node(loud, mesh=MESH) as node:
+            for place in ("loud", "loud.hear"):
+                with pytest.raises(ConfigurationError, match="give a limit for a replica"):
+                    await node.set_limit(place, "5/s over all replicas", by="ana")
+
+    run(main())
+
+
 def test_losses_are_told_once_per_reason_and_interval_however_many_they_are(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -350,9 +350,6 @@ def test_a_key_that_its_limit_held_up_takes_turns_again_when_others_fill_the_lin
     run(main())
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a line with a place for each key knows no priority"
-)
 def test_the_lowest_priority_is_shed_first_and_the_highest_goes_first_where_a_limit_is_per_key() -> (
     None
 ):

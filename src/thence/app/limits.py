@@ -95,6 +95,11 @@ def apply_limit(
         )
     handlers = [h for h in service.handlers if place in (service.name, f"{service.name}.{h.name}")]
     for handler in handlers:
+        if handler.spec.policy.broadcast and any(limit.scope == "service" for limit in limits):
+            raise ConfigurationError(
+                f"limit for {place!r}: over all replicas it can't be kept, as handler {handler.name!r} handles "
+                "each event in each of them (broadcast=True): give a limit for a replica"
+            )
         for subscription in handler.subscriptions:
             spec = subscription.event
             check_limits(f"limit for {place!r}", limits, spec.type, spec.key)

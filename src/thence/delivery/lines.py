@@ -93,6 +93,11 @@ class PlainLine:
         self.size -= 1
         return arrival
 
+    def pop_last(self) -> Arrival:
+        """Take out the newest of the lowest priority."""
+        self.size -= 1
+        return next(level for level in reversed(self._levels) if level).pop()
+
     def _first_level(self) -> deque[Arrival]:
         return next(level for level in self._levels if level)
 
@@ -104,7 +109,7 @@ class PlainLine:
 
 
 class FairLine:
-    """First in, first out for each value of a key; the keys take turns, as far as they may go.
+    """A line for each value of a key, as :class:`PlainLine`; the keys take turns, as far as they may go.
 
     When the line is full, whoever has most in it gives way (longest queue drop; Suter et al., "Buffer
     management schemes for supporting TCP in gigabit routers with per-flow queueing", 1999).
@@ -116,7 +121,7 @@ class FairLine:
 
     def __init__(self, key_of: Callable[[Arrival], Hashable]) -> None:
         self._key_of = key_of
-        self._by_key: dict[Hashable, deque[Arrival]] = {}
+        self._by_key: dict[Hashable, PlainLine] = {}
         self._by_length: list[dict[Hashable, None]] = [{}]
         """For each number of arrivals, the keys that have so many in line; the last is never empty."""
         self._heap: list[tuple[float, int, Hashable]] = []
@@ -135,33 +140,40 @@ class FairLine:
         key = self._key_of(arrival)
         waiting = self._by_key.get(key)
         if waiting is None:
-            waiting = self._by_key[key] = deque()
+            waiting = self._by_key[key] = PlainLine()
             self._push(now, key)
-        waiting.append(arrival)
-        self._resized(key, len(waiting) - 1, len(waiting))
+        waiting.append(arrival, now)
+        self._resized(key, waiting.size - 1, waiting.size)
 
     def victim_for(self, arrival: Arrival) -> Arrival:
-        """The newest of the key that has most in line; the newcomer, if no key has more than its own."""
+        """The last of the key that has most in line; if that is the newcomer's own, the least of them."""
         most = len(self._by_length) - 1
-        own = self._key_of(arrival)
-        if most == 1 or own in self._by_length[most]:
+        key = self._key_of(arrival)
+        if key in self._by_length[most]:
+            victim = self._by_key[key].victim_for(arrival)
+            if victim is arrival:
+                return arrival
+        elif most == 1:
             return arrival
-        key = next(iter(self._by_length[most]))
-        victim = self._by_key[key].pop()
+        else:
+            key = next(iter(self._by_length[most]))
+            victim = self._by_key[key].pop_last()
         self._resized(key, most, most - 1)
+        if most == 1:
+            self._remove(key)
         return victim
 
     def first(self) -> Arrival:
         """The longest waiting of the key that may go first."""
-        return self._by_key[self._heap[0][2]][0]
+        return self._by_key[self._heap[0][2]].first()
 
     def pop(self, now: float) -> Arrival:
         """Take that one out. It is the next key's turn."""
         _, _, key = heapq.heappop(self._heap)
         waiting = self._by_key[key]
-        arrival = waiting.popleft()
-        self._resized(key, len(waiting) + 1, len(waiting))
-        if waiting:
+        arrival = waiting.pop(now)
+        self._resized(key, waiting.size + 1, waiting.size)
+        if waiting.size:
             self._push(now, key)
         else:
             del self._by_key[key]
@@ -175,6 +187,12 @@ class FairLine:
     def hold(self, until: float) -> None:
         """Nobody may go before that time."""
         self._held = until
+
+    def _remove(self, key: Hashable) -> None:
+        """Forget a key that has nothing in line any more."""
+        del self._by_key[key]
+        self._heap = [turn for turn in self._heap if turn[2] != key]
+        heapq.heapify(self._heap)
 
     def _push(self, since: float, key: Hashable) -> None:
         self._order += 1

@@ -122,7 +122,7 @@ class HandlerPolicy:
             if self.overflow == "latest" and spec.key is None:
                 raise ConfigurationError(
                     f'handler {handler!r}: overflow="latest" keeps the newest of each key, and {event.__name__} '
-                    f'has none: declare it with key="...", or use overflow="drop"'
+                    f'has none: declare it with key="...", or use another overflow'
                 )
 
 

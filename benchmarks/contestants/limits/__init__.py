@@ -1,0 +1,1 @@
+"""Limiters of 100 events a second, each on its library's memory storage."""
