@@ -373,6 +373,37 @@ def test_the_lowest_priority_is_shed_first_and_the_highest_goes_first_where_a_li
     run(main())
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_handler_that_never_suspends_sheds_what_has_waited_behind_others_of_its_batch(
+    remote: bool,
+) -> None:
+    async def main() -> None:
+        log, service = Log(), Service("s")
+        loop: Any = asyncio.get_running_loop()
+
+        @service.on(Asked, name="handle", queue_target=TARGET)
+        async def compute(asked: Asked) -> None:
+            log.note(asked)
+            # What a handler that uses the processor does to everybody's time.
+            loop._now += 1 / CAPACITY
+
+        async with hosting(service, remote) as (node, emitter):
+            flood = Flood(emitter)
+            for number in range(500):
+                flood.emit(Asked(number=number, at=now()))
+            await asyncio.sleep(5)
+            counts = ends(node, emitter)
+            assert counts.total() == 500
+            assert set(counts) == {"handled", "overloaded"}
+            # What has not been read yet does not grow old: from elsewhere come two batches.
+            batches = 2 if remote else 1
+            assert TARGET * CAPACITY - 1 <= counts["handled"]
+            assert counts["handled"] <= batches * 2 * TARGET * CAPACITY + 2
+            assert max(log.lateness()) <= batches * (2 * TARGET + 1 / CAPACITY) + 1 / CAPACITY
+
+    run(main())
+
+
 # A handler that does nothing but fail
 
 

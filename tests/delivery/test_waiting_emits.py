@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from thence import Event, Receipt
 from thence.delivery.emission import Emitter
-from thence.delivery.outlets import Outlet
-from thence.delivery.patience import EMIT_PATIENCE
+from thence.delivery.outlets import EMIT_PATIENCE, Outlet
 from thence.delivery.routes import RouteTable
 from thence.events import spec_of
 from thence.events.catalog import Catalog
@@ -286,5 +285,38 @@ def test_an_event_that_was_not_sent_yet_is_not_lost_with_a_peer() -> None:
         assert bench.drop(one) == 0
         other.acknowledged(1)
         assert (await emits[1]).targets == ("service-1",)
+
+    run(main())
+
+
+def test_thousands_of_emits_that_are_cancelled_at_once_leave_the_room_to_the_next() -> None:
+    async def main() -> None:
+        bench = Bench(1)
+        (outlet,) = bench.outlets
+        emits = [bench.emit(number) for number in range(5_000)]
+        await bench.settle()
+        for emit in reversed(emits[1:-1]):
+            emit.cancel()
+        outlet.acknowledged(1)
+        assert outlet.numbers == [0, 4_999]
+        await bench.settle()
+        outlet.acknowledged(1)
+        assert (outlet.room, outlet.outstanding) == (1, 0)
+
+    run(main())
+
+
+def test_nobody_waits_longer_for_room_than_is_of_use_to_the_receiver() -> None:
+    async def main() -> None:
+        bench = Bench(1, 5)
+        slow, quick = bench.outlets
+        slow.patience = 0.2
+        await bench.emit(0)
+        began = asyncio.get_running_loop().time()
+        receipt = await bench.emit(1)
+        assert asyncio.get_running_loop().time() - began == 0.2
+        assert receipt.targets == ("service-1",)
+        assert receipt.refused[0].reason == "no room within 0.2 s"
+        assert quick.numbers == [0, 1]
 
     run(main())

@@ -77,6 +77,7 @@ class Source:
 
     node = "0" * 19 + "7"
     label = "source"
+    read_at = 0.0
 
     def __init__(self) -> None:
         self.ended: Counter[int] = Counter()

@@ -19,7 +19,7 @@ from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
 from thence.delivery.fleet import Fleet, FleetGate
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
-from thence.delivery.outlets import LocalOutlet
+from thence.delivery.outlets import EMIT_PATIENCE, LocalOutlet
 from thence.delivery.ownership import Ownership
 from thence.delivery.routes import RouteTable
 from thence.errors import ConfigurationError
@@ -71,6 +71,7 @@ class LocalSource:
     def __init__(self, node: str, name: str) -> None:
         self.node = node
         self.label = name
+        self.read_at = 0.0
         self.outlets: dict[int, LocalOutlet] = {}
 
     def emitted_at(self, sent: int) -> float:
@@ -302,6 +303,7 @@ class Runtime:
                 self._enqueue_locally,
                 subscription.answers,
             )
+            outlet.patience = min(subscription.patience or EMIT_PATIENCE, EMIT_PATIENCE)
             self._local.outlets[number] = outlet
             self.table.add_local(subscription.event.name, service.name, broadcast, outlet)
         if any(subscription.owned for subscription in hosted.subscriptions):

@@ -13,7 +13,7 @@ from operator import itemgetter
 
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.outlets import REPLACED
-from thence.delivery.queueing import CLOSING, NEVER, QUEUE_FULL, Queueing
+from thence.delivery.queueing import CLOSING, NEVER, OVERLOADED, QUEUE_FULL, Queueing
 from thence.events.envelope import Arrival, Source, event_id_of, lineage_of
 from thence.facts import Observer
 from thence.routing.replicas import block_of
@@ -89,7 +89,8 @@ class Admission:
                 return
             arrival.source.judge(subscription.number, arrival.sequence, "", 0.0)
         service.unfinished[arrival] = len(subscription.handlers)
-        arrival.since = now = self.now()
+        now = self.now()
+        arrival.since = arrival.source.read_at or now
         for handler in subscription.handlers:
             if handler.queue_delay is not None and not handler.backlog:
                 handler.queue_delay.was_empty(now)
@@ -204,6 +205,17 @@ class Admission:
             self._start_next()
         if self.ready:
             self.wake()
+
+    def sheds_late(self, handler: HostedHandler, arrival: Arrival) -> bool:
+        """Shed an arrival that was to run and has waited too long; whether that was so."""
+        if arrival.members is not None or not self.queueing.is_late(handler, arrival):
+            return False
+        handler.in_flight -= 1
+        handler.service.in_flight -= 1
+        self._shed_part(handler, arrival, OVERLOADED)
+        self.queueing.next_in_line(handler)
+        self._start_next()
+        return True
 
     def begun_unasked(self, handler: HostedHandler, arrival: Arrival) -> None:
         """A run that was begun without admission, because nothing was unfinished, has suspended."""

@@ -189,6 +189,8 @@ class Dispatcher:
     async def _run_admitted(self, carrier: Carrier) -> None:
         while self._ready:
             handler, arrival = self._ready.popleft()
+            if handler.queue_delay is not None and self.admission.sheds_late(handler, arrival):
+                continue
             if handler.wants_task:
                 self._give_task(handler, arrival)
                 continue
@@ -388,6 +390,7 @@ class _Nowhere:
     """The source of a batch without arrivals."""
 
     node = label = ""
+    read_at = 0.0
 
     def name_of(self, number: int) -> str:
         raise LookupError(number)

@@ -18,8 +18,8 @@ from msgspec import Struct
 from thence.clock import stopwatch
 from thence.delivery.conflation import Conflation
 from thence.delivery.hosted import HostedHandler
-from thence.delivery.outlets import REPLACED, Outlet, Verdict
-from thence.delivery.patience import EMIT_PATIENCE, Choice, GivenUp, PatientEmit
+from thence.delivery.outlets import EMIT_PATIENCE, REPLACED, Outlet, Verdict
+from thence.delivery.patience import Choice, GivenUp, PatientEmit
 from thence.delivery.routes import RouteTable
 from thence.delivery.targets import Route, Target
 from thence.errors import RateLimited, SchemaMismatch, ThenceError, UndeclaredEvent

@@ -222,6 +222,7 @@ class Subscription:
         "key",
         "newest",
         "number",
+        "patience",
         "plain",
         "priority",
         "service",
@@ -250,6 +251,11 @@ class Subscription:
         """0 is the highest."""
         self.answers = any(handler.overflow == "reject" for handler in handlers)
         """Whether emitters are told of each event if it was let in."""
+        delays = [h.queue_delay for h in handlers]
+        self.patience = (
+            2 * max(d.target for d in delays if d is not None) if None not in delays else None
+        )
+        """Seconds after which it is pointless that an event goes on waiting to get here."""
         latest = all(handler.overflow == "latest" for handler in handlers)
         self.newest: dict[Hashable, Arrival] | None = {} if latest else None
         """By key, the arrival that waits and will give way to a newer one."""
@@ -284,15 +290,14 @@ class Subscription:
             len(self.handlers) == 1
             and handler.breaker.state == "closed"
             and handler.batch is None
+            and handler.queue_delay is None
             and not self.answers
             and self.newest is None
             and self.event.policy.ttl is None
         )
         owns_all = not self.owned or (ownership is not None and ownership.complete)
         self.direct = handler if simple and owns_all and handler.streak < PROBE_AFTER else None
-        self.plain = (
-            handler if simple and handler.gate is None and handler.queue_delay is None else None
-        )
+        self.plain = handler if simple and handler.gate is None else None
 
 
 class HostedService:

@@ -7,7 +7,6 @@ never makes a receiver shed. Root emits wait for room, first come first served; 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,10 @@ from thence.events.envelope import Arrival, consequence_form, dated_form
 from thence.events.lineage import Lineage
 from thence.mesh.link import Link
 
-__all__ = ["REPLACED", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
+__all__ = ["EMIT_PATIENCE", "REPLACED", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
+
+EMIT_PATIENCE = 30.0
+"""Seconds that a root emit waits for room at a receiver that does not keep up, unless that has less time."""
 
 REPLACED = "replaced by a newer one"
 """Why an event is not sent, or not handled, that gave way to a newer one of its key."""
@@ -53,6 +55,7 @@ class Outlet:
         "congested",
         "ended",
         "node",
+        "patience",
         "reserved",
         "room",
         "target",
@@ -62,6 +65,8 @@ class Outlet:
     def __init__(self, node: str, window: int, answers: bool = False) -> None:
         self.node = node
         self.window = window
+        self.patience = EMIT_PATIENCE
+        """Seconds that a root emit waits for room here."""
         self.answers = answers
         """Whether the receiver tells of each event if it has let it in."""
         self.advice: HeededAdvice | None = None
@@ -77,7 +82,7 @@ class Outlet:
         self.target: Any = None
         """The :class:`~thence.delivery.targets.Target` that this is an outlet of."""
         self._withheld = 0
-        self._waiting: deque[Callable[[bool], bool]] = deque()
+        self._waiting: dict[Callable[[bool], bool], None] = {}
 
     @property
     def outstanding(self) -> int:
@@ -122,10 +127,17 @@ class Outlet:
             return
         self.room += count
         # Whoever goes on may write so much that the connection is full again.
-        while self._waiting and self.room > 0:
+        waiting = self._waiting
+        while waiting and self.room > 0:
             self.room -= 1
-            if not self._waiting.popleft()(True):
-                self.free(1)
+            tell = next(iter(waiting))
+            del waiting[tell]
+            if tell(True):
+                continue
+            if self.congested:
+                self._withheld += 1
+            else:
+                self.room += 1
 
     def set_congested(self, congested: bool) -> None:
         """Withhold all room while the connection takes no more."""
@@ -158,11 +170,11 @@ class Outlet:
         if self.closed:
             tell(False)
         else:
-            self._waiting.append(tell)
+            self._waiting[tell] = None
 
     def leave_line(self, tell: Callable[[bool], bool]) -> None:
         """Forget a ``tell`` that was not called yet."""
-        self._waiting.remove(tell)
+        del self._waiting[tell]
 
 
 class LinkOutlet(Outlet):

@@ -12,13 +12,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from thence.delivery.outlets import Outlet
+from thence.delivery.outlets import EMIT_PATIENCE, Outlet
 from thence.delivery.targets import Target
 
-__all__ = ["EMIT_PATIENCE", "Choice", "GivenUp", "PatientEmit"]
-
-EMIT_PATIENCE = 30.0
-"""Seconds that a root emit waits for room at a receiver that does not keep up."""
+__all__ = ["Choice", "GivenUp", "PatientEmit"]
 
 Choice: TypeAlias = Sequence[tuple[Target, Outlet]]
 """Who is to get an event, and through which outlet."""
@@ -35,7 +32,16 @@ class PatientEmit(Generic[R]):
     ``choose(given_up)`` tells who is to get it as things are now.
     """
 
-    __slots__ = ("_choose", "_given_up", "_place", "_reserved", "_send", "_timer", "sent")
+    __slots__ = (
+        "_choose",
+        "_given_up",
+        "_patience",
+        "_place",
+        "_reserved",
+        "_send",
+        "_timer",
+        "sent",
+    )
 
     def __init__(
         self, choose: Callable[[GivenUp], Choice], send: Callable[[Choice, GivenUp], R]
@@ -49,8 +55,9 @@ class PatientEmit(Generic[R]):
         """Where room has been taken for it."""
         self._place: tuple[Target, Outlet] | None = None
         """Where it stands in line."""
+        self._patience = min([EMIT_PATIENCE, *(o.patience for _, o in choose({}))])
         self._timer: asyncio.TimerHandle | None = loop.call_later(
-            EMIT_PATIENCE, self._lose_patience
+            self._patience, self._lose_patience
         )
         self._go_on()
 
@@ -123,7 +130,7 @@ class PatientEmit(Generic[R]):
     def _give_up(self, target: Target, outlet: Outlet) -> None:
         # One replica that does not keep up takes nothing away from the others of a broadcast.
         one: Any = outlet if target.broadcast else target
-        self._given_up[one] = f"no room within {EMIT_PATIENCE:g} s"
+        self._given_up[one] = f"no room within {self._patience:g} s"
 
     def _end(self) -> None:
         if self._timer is not None:

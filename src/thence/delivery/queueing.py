@@ -16,7 +16,7 @@ from thence.delivery.advice import advice_on
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.events.envelope import Arrival
 
-__all__ = ["CLOSING", "NEVER", "QUEUE_FULL", "Queueing"]
+__all__ = ["CLOSING", "NEVER", "OVERLOADED", "QUEUE_FULL", "Queueing"]
 
 CLOSING = "closing"
 BREAKER = "breaker open"
@@ -65,6 +65,8 @@ class Queueing:
         """Give an arrival to a handler: it starts, waits in line, or is shed for the reason returned."""
         gate, line = handler.gate, handler.line
         reason, early = "", 0.0
+        if handler.queue_delay is not None and arrival.since is None:
+            arrival.since = arrival.source.read_at or self.now()
         if self._stopped:
             reason = CLOSING
         elif objection := self._objection(handler, arrival, self.now()):
@@ -78,7 +80,7 @@ class Queueing:
                 reason = gate.reason
                 gate.refused_by.refused()
                 self._advise(handler, arrival, early)
-        elif gate is not None and handler.overflow == "reject":
+        elif gate is not None and handler.overflow in ("drop", "reject"):
             reason, early = handler.refusal(arrival, self.now())
             if reason:
                 gate.refused_by.refused()
@@ -114,7 +116,7 @@ class Queueing:
         subscription: Subscription = arrival.subscription
         now = self.now()
         if arrival.since is None:
-            arrival.since = now
+            arrival.since = arrival.source.read_at or now
         if handler.queue_delay is not None and not handler.backlog:
             handler.queue_delay.was_empty(now)
         handler.line.append(arrival, now)
@@ -131,16 +133,20 @@ class Queueing:
         """Why an arrival should not begin any more, limits aside."""
         if now >= _expiry_of(arrival):
             return EXPIRED
-        delay = handler.queue_delay
-        if (
-            delay is not None
-            and arrival.since is not None
-            and not delay.allows(now - arrival.since, now)
-        ):
+        if handler.queue_delay is not None and self.is_late(handler, arrival):
             return OVERLOADED
         if handler.breaker.state != "closed" and not handler.breaker.allows(now):
             return BREAKER
         return ""
+
+    def is_late(self, handler: HostedHandler, arrival: Arrival) -> bool:
+        """Whether an arrival that may run has waited too long by now, behind others that ran at once."""
+        delay, now = handler.queue_delay, self.now()
+        return (
+            delay is not None
+            and arrival.since is not None
+            and not delay.allows(now - arrival.since, now)
+        )
 
     def waits_no_more(self, arrival: Arrival) -> None:
         """The arrival has begun or was shed: no newer one can take its place."""

@@ -15,7 +15,7 @@ from typing import Any
 from thence.clock import stopwatch
 from thence.delivery.advice import HeededAdvice
 from thence.delivery.moves import KeyMoves
-from thence.delivery.outlets import LinkOutlet, Outlet
+from thence.delivery.outlets import EMIT_PATIENCE, LinkOutlet, Outlet
 from thence.delivery.targets import Parcel, Route, Target
 from thence.events import Catalog, Event, EventSpec, spec_of
 from thence.events.envelope import Arrival
@@ -100,6 +100,8 @@ class RouteTable:
         self.links[link.node] = link
         for wanted in link.peer.subscribed:
             outlet = LinkOutlet(link, wanted.number, wanted.window, wanted.answers)
+            if wanted.patience is not None:
+                outlet.patience = min(max(wanted.patience, 0.0), EMIT_PATIENCE)
             link.outlets[wanted.number] = outlet
             self._target(wanted.schema.name, wanted.service, wanted.broadcast).attach(
                 link.node, outlet

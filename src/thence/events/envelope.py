@@ -35,6 +35,8 @@ class Source(Protocol):
 
     node: str
     label: str
+    read_at: float
+    """When what is being handled was read; 0.0 for just now."""
 
     def name_of(self, number: int) -> str:
         """The node id that a number in the arrival's envelope stands for."""

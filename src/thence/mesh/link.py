@@ -116,6 +116,8 @@ class Link(asyncio.Protocol):
         self.outlets: dict[int, Any] = {}
         """By the peer's number of a subscription, what this node sends there."""
         self.heard_at = 0.0
+        self.read_at = 0.0
+        """When the batch that is being handled was read, if others of the same reading were handled before it."""
         self.incomplete_since: float | None = None
         self.bytes_written = 0
         self._owner = owner
@@ -333,6 +335,13 @@ class Link(asyncio.Protocol):
     # -- inside
 
     def _take_apart(self, data: bytes) -> None:
+        self.read_at = self._owner.now()
+        try:
+            self._take_frames(data)
+        finally:
+            self.read_at = 0.0
+
+    def _take_frames(self, data: bytes) -> None:
         for kind, body in self._reader.feed(data):
             if kind != EVENTS:
                 self._hear(body)

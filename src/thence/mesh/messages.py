@@ -56,6 +56,8 @@ class Subscribed(Struct, array_like=True, frozen=True):
     broadcast: bool
     answers: bool = False
     """Whether each event is answered by a :class:`Judged`."""
+    patience: float | None = None
+    """Seconds after which it is pointless that an event goes on waiting for room."""
 
 
 class Hello(Struct, array_like=True, tag=0, frozen=True):
