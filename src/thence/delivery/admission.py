@@ -142,20 +142,27 @@ class Admission:
 
     def _start(self, arrival: Arrival) -> None:
         """Give an arrival to its handlers; and those that follow it in its lane, as far as it is shed."""
-        if not self._begins_plainly(arrival):
+        if not self._taken_plainly(arrival):
             self._next.append(arrival)
             self._start_next()
         if self.ready:
             self.wake()
 
-    def _begins_plainly(self, arrival: Arrival) -> bool:
-        """Begin an arrival whose one handler has no policies and a free place: whether that was so."""
+    def _taken_plainly(self, arrival: Arrival) -> bool:
+        """Begin an arrival whose one handler has no policies, or put it in line: whether that was possible."""
         handler: HostedHandler | None = arrival.subscription.plain
-        if handler is None or handler.line.size or self._stopped or not handler.has_place:
+        if handler is None or self._stopped:
             return False
-        handler.in_flight += 1
-        handler.service.in_flight += 1
-        self.ready.append((handler, arrival))
+        line = handler.line
+        if not line.size and handler.has_place:
+            handler.in_flight += 1
+            handler.service.in_flight += 1
+            self.ready.append((handler, arrival))
+        elif line.size < handler.queue:
+            self.queueing.lined.add(handler)
+            line.append(arrival, 0.0)
+        else:
+            return False
         return True
 
     def _start_next(self) -> None:
@@ -166,7 +173,7 @@ class Admission:
         try:
             while self._next:
                 arrival = self._next.popleft()
-                if self._begins_plainly(arrival):
+                if self._taken_plainly(arrival):
                     continue
                 subscription: Subscription = arrival.subscription
                 refusals = [

@@ -47,6 +47,7 @@ class HostedHandler:
         "open_batch",
         "open_keys",
         "overflow",
+        "plain",
         "probe",
         "queue",
         "queue_delay",
@@ -86,6 +87,8 @@ class HostedHandler:
         """How long events may wait in line."""
         self.breaker = Breaker()
         self.batch = spec.policy.batch
+        self.plain = False
+        """Whether all that its arrivals need to begin is a free place."""
         self.open_batch: list[Arrival] = []
         """The batch that is being filled. It has its place already."""
         self.open_keys: set[Hashable] = set()
@@ -298,6 +301,8 @@ class Subscription:
         owns_all = not self.owned or (ownership is not None and ownership.complete)
         self.direct = handler if simple and owns_all and handler.streak < PROBE_AFTER else None
         self.plain = handler if simple and handler.gate is None else None
+        for one in self.handlers:
+            one.plain = all(subscription.plain is one for subscription in one.subscriptions)
 
 
 class HostedService:

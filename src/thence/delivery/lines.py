@@ -85,21 +85,23 @@ class PlainLine:
 
     def first(self) -> Arrival:
         """The one that has waited longest of the highest priority."""
-        return self._first_level()[0]
+        for level in self._levels:
+            if level:
+                return level[0]
+        raise LookupError("nobody waits")
 
     def pop(self, now: float) -> Arrival:
         """Take that one out."""
-        arrival = self._first_level().popleft()
-        self.size -= 1
-        return arrival
+        for level in self._levels:
+            if level:
+                self.size -= 1
+                return level.popleft()
+        raise LookupError("nobody waits")
 
     def pop_last(self) -> Arrival:
         """Take out the newest of the lowest priority."""
         self.size -= 1
         return next(level for level in reversed(self._levels) if level).pop()
-
-    def _first_level(self) -> deque[Arrival]:
-        return next(level for level in self._levels if level)
 
     def hold(self, until: float) -> None:
         """Nobody may go before that time."""

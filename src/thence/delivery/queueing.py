@@ -54,7 +54,7 @@ class Queueing:
         self._settle = settle
         self._wake = wake
         self._stopped = False
-        self._lined: set[HostedHandler] = set()
+        self.lined: set[HostedHandler] = set()
         """The handlers that ever had a line."""
         self._filling: set[HostedHandler] = set()
         """The handlers that ever had a batch."""
@@ -120,7 +120,7 @@ class Queueing:
         if handler.queue_delay is not None and not handler.backlog:
             handler.queue_delay.was_empty(now)
         handler.line.append(arrival, now)
-        self._lined.add(handler)
+        self.lined.add(handler)
         if subscription.newest is not None:
             subscription.newest[subscription.key_of(arrival)] = arrival
         if early:
@@ -174,7 +174,10 @@ class Queueing:
         """A place has become free."""
         service = handler.service
         if service.concurrency is None:
-            self._move_on(handler)
+            if handler.plain:
+                self._move_on_plainly(handler)
+            else:
+                self._move_on(handler)
             return
         # The place is the service's: its handlers take turns.
         here = service.handlers.index(handler) + 1
@@ -184,6 +187,14 @@ class Queueing:
             begun = False
             for one in turns:
                 begun |= self._move_on(one, at_most=1)
+
+    def _move_on_plainly(self, handler: HostedHandler) -> None:
+        """The same for a handler of whose arrivals nothing but a place is asked."""
+        line, service = handler.line, handler.service
+        while line.size and handler.in_flight < handler.concurrency:
+            handler.in_flight += 1
+            service.in_flight += 1
+            self.ready.append((handler, line.pop(0.0)))
 
     def _move_on(self, handler: HostedHandler, at_most: int | None = None) -> bool:
         """Begin what waits in line, as far as there are places and the limit allows; whether any did."""
@@ -244,7 +255,7 @@ class Queueing:
             handler.service.in_flight -= 1
             for member in arrival.members or (arrival,):
                 self._shed(handler, member, CLOSING)
-        for handler in self._lined:
+        for handler in self.lined:
             if handler.alarm is not None:
                 handler.alarm.cancel()
             while handler.line.size:
