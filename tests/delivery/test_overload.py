@@ -397,7 +397,7 @@ def test_a_handler_that_never_suspends_sheds_what_has_waited_behind_others_of_it
             assert set(counts) == {"handled", "overloaded"}
             # What has not been read yet does not grow old: from elsewhere come two batches.
             batches = 2 if remote else 1
-            assert TARGET * CAPACITY - 1 <= counts["handled"]
+            assert counts["handled"] >= TARGET * CAPACITY - 1
             assert counts["handled"] <= batches * 2 * TARGET * CAPACITY + 2
             assert max(log.lateness()) <= batches * (2 * TARGET + 1 / CAPACITY) + 1 / CAPACITY
 
