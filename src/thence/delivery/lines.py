@@ -72,7 +72,8 @@ class PlainLine:
 
     def append(self, arrival: Arrival, now: float) -> None:
         """The arrival waits behind those of its priority."""
-        self._levels[arrival.subscription.priority].append(arrival)
+        priority: int = arrival.subscription.priority
+        self._levels[priority].append(arrival)
         self.size += 1
 
     def victim_for(self, arrival: Arrival) -> Arrival:
