@@ -196,7 +196,7 @@ def check_limits(whose: str, limits: Iterable[Limit], event: type[Any], key: str
 def _read(rate: object) -> tuple[float, float, str, dict[str, str]]:
     """Count, seconds, both as text, and what else the text says."""
     if isinstance(rate, int | float) and not isinstance(rate, bool):
-        if abs(rate) <= FASTEST:
+        if abs(rate) < 1e15:
             pace = f"{rate:.15f}".rstrip("0").rstrip(".")
             return float(rate), 1.0, f"{pace}/s", {}
     elif isinstance(rate, str) and (matched := _TEXT.fullmatch(rate.strip())):
