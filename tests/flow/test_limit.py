@@ -622,8 +622,3 @@ def test_the_limit_that_holds_an_event_back_longest_is_named() -> None:
     assert gate.refused_by.limit == Limit("1/min per player")
     assert gate.admit(Visit("bo"), "", 9.0) == pytest.approx(0.1)
     assert gate.refused_by.limit == Limit("10/s")
-
-
-def test_a_gate_is_keyed_if_one_of_its_limits_is() -> None:
-    assert not gate_of("10/s", "1/min").keyed
-    assert gate_of("10/s", "1/min per player").keyed

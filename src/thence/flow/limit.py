@@ -295,11 +295,6 @@ class Gate:
         """Why it was refused, in the words that refusals are counted by."""
         return f"limit {self.refused_by.limit}"
 
-    @property
-    def keyed(self) -> bool:
-        """Whether one event may have to wait while another need not."""
-        return any(gate.limit.per is not None for gate in self.gates)
-
     def wait(self, event: Any, source: str, now: float) -> float:
         """Seconds until the event may come; 0.0 when it may now."""
         longest = 0.0
