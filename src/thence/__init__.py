@@ -17,6 +17,7 @@ General layout, ground floor first; a module imports only from floors below it.
 from thence.app.context import Context
 from thence.app.node import Node
 from thence.app.service import Handlers, Service
+from thence.budget import Budget
 from thence.delivery.emission import Receipt, Refusal
 from thence.errors import (
     CascadeLimit,
@@ -37,6 +38,7 @@ from thence.limits import Limit
 
 __all__ = [
     "Batch",
+    "Budget",
     "CascadeLimit",
     "ConfigurationError",
     "Context",

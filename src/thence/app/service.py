@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Protocol, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from thence.app.context import Context
+from thence.budget import Budget
 from thence.durations import Duration
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
@@ -39,6 +40,22 @@ R = TypeVar("R", bound=Consequences)
 _SERVICE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
+class Policies(TypedDict, total=False):
+    """The keywords of :meth:`Handlers.on` that do not change what the function takes."""
+
+    name: str | None
+    queue: int
+    concurrency: int
+    timeout: Duration
+    limit: Limits
+    overflow: Overflow
+    queue_target: Duration | None
+    broadcast: bool
+    emits: Iterable[type[Event]]
+    max_loops: int
+    budget: Budget | None
+
+
 class HandlerDecorator(Protocol[E]):
     """Takes a function of ``(event)`` or ``(event, ctx)``, and returns that function itself."""
 
@@ -60,37 +77,10 @@ class Handlers:
         return tuple(self._handlers)
 
     @overload
-    def on(
-        self,
-        event: type[E1],
-        /,
-        *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
-    ) -> HandlerDecorator[E1]: ...
+    def on(self, event: type[E1], /, **policy: Unpack[Policies]) -> HandlerDecorator[E1]: ...
     @overload
     def on(
-        self,
-        event: type[E1],
-        second: type[E2],
-        /,
-        *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
+        self, event: type[E1], second: type[E2], /, **policy: Unpack[Policies]
     ) -> HandlerDecorator[E1 | E2]: ...
     @overload
     def on(
@@ -99,16 +89,7 @@ class Handlers:
         second: type[E2],
         third: type[E3],
         /,
-        *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
+        **policy: Unpack[Policies],
     ) -> HandlerDecorator[E1 | E2 | E3]: ...
     @overload
     def on(
@@ -118,51 +99,15 @@ class Handlers:
         third: type[E3],
         fourth: type[E4],
         /,
-        *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
+        **policy: Unpack[Policies],
     ) -> HandlerDecorator[E1 | E2 | E3 | E4]: ...
     @overload
     def on(
-        self,
-        event: type[E1],
-        /,
-        *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
-        batch: Batch,
+        self, event: type[E1], /, *, batch: Batch, **policy: Unpack[Policies]
     ) -> HandlerDecorator[list[E1]]: ...
     @overload
     def on(
-        self,
-        event: type[E1],
-        second: type[E2],
-        /,
-        *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
-        batch: Batch,
+        self, event: type[E1], second: type[E2], /, *, batch: Batch, **policy: Unpack[Policies]
     ) -> HandlerDecorator[list[E1 | E2]]: ...
     @overload
     def on(
@@ -172,16 +117,8 @@ class Handlers:
         third: type[E3],
         /,
         *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
         batch: Batch,
+        **policy: Unpack[Policies],
     ) -> HandlerDecorator[list[E1 | E2 | E3]]: ...
     @overload
     def on(
@@ -192,16 +129,8 @@ class Handlers:
         fourth: type[E4],
         /,
         *,
-        name: str | None = ...,
-        queue: int = ...,
-        concurrency: int = ...,
-        timeout: Duration = ...,
-        limit: Limits = ...,
-        overflow: Overflow = ...,
-        queue_target: Duration | None = ...,
-        broadcast: bool = ...,
-        emits: Iterable[type[Event]] = ...,
         batch: Batch,
+        **policy: Unpack[Policies],
     ) -> HandlerDecorator[list[E1 | E2 | E3 | E4]]: ...
     def on(
         self,
@@ -215,6 +144,8 @@ class Handlers:
         queue_target: Duration | None = None,
         broadcast: bool = False,
         emits: Iterable[type[Event]] = (),
+        max_loops: int = 0,
+        budget: Budget | None = None,
         batch: Batch | None = None,
     ) -> Callable[[Any], Any]:
         """Declare that the decorated function handles events of these types.
@@ -234,6 +165,9 @@ class Handlers:
             has waited longer is shed, the lowest priority first. By default the line has no such bound.
         :param broadcast: each replica of the service handles each event, rather than one of them.
         :param emits: types emitted through ``ctx.emit``.
+        :param max_loops: how often one cascade may come back to this handler through its own consequences;
+            what comes back more often is cut.
+        :param budget: a smaller budget for what one run of this handler causes.
         :param batch: hand the function a list of events, as in ``Batch(size=100, within="50ms")``. What it
             emits follows from the newest of them.
         :raises ConfigurationError: something here can't be kept; the message names what to change.
@@ -250,6 +184,8 @@ class Handlers:
             timeout=timeout,
             broadcast=broadcast,
             emits=emits,
+            max_loops=max_loops,
+            budget=budget,
             limit=limit,
             overflow=overflow,
             queue_target=queue_target,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from thence.budget import Budget
 from thence.durations import Duration, seconds
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
@@ -48,6 +49,10 @@ class HandlerPolicy:
     """Seconds that events may stand in line lastingly; what has waited longer is shed."""
     batch: Batch | None = None
     """Whether, and how, it takes a list of events."""
+    max_loops: int = 0
+    """How often one cascade may come back to it through its own consequences."""
+    budget: Budget | None = None
+    """Bounds what one run of it causes, within what is left of the cascade's budget."""
 
     @classmethod
     def checked(
@@ -62,6 +67,8 @@ class HandlerPolicy:
         overflow: Overflow,
         queue_target: Duration | None,
         batch: Batch | None,
+        max_loops: int,
+        budget: Budget | None,
     ) -> HandlerPolicy:
         """The policy, or a ConfigurationError that names the keyword to change."""
         for keyword, number in (("queue", queue), ("concurrency", concurrency)):
@@ -69,6 +76,15 @@ class HandlerPolicy:
                 raise ConfigurationError(
                     f"{keyword}={number!r}: give a whole number of at least 1, for example {keyword}=64"
                 )
+        if not isinstance(max_loops, int) or isinstance(max_loops, bool) or max_loops < 0:
+            raise ConfigurationError(
+                f"max_loops={max_loops!r}: give how often a cascade may come back to the handler, for example "
+                "max_loops=2; 0 allows no loop"
+            )
+        if budget is not None and not isinstance(budget, Budget):
+            raise ConfigurationError(
+                f"budget={budget!r}: give a Budget, as in budget=Budget(events=100)"
+            )
         length = _length("timeout", timeout, "30s")
         target = None if queue_target is None else _length("queue_target", queue_target, "100ms")
         if not isinstance(broadcast, bool):
@@ -108,7 +124,17 @@ class HandlerPolicy:
                 'event: leave out scope="service"'
             )
         return cls(
-            queue, concurrency, length, broadcast, types_emitted, limits, overflow, target, batch
+            queue,
+            concurrency,
+            length,
+            broadcast,
+            types_emitted,
+            limits,
+            overflow,
+            target,
+            batch,
+            max_loops,
+            budget,
         )
 
     def check_events(self, handler: str, events: tuple[type[Event], ...]) -> None:
