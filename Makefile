@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+HUNT := badges clues hints hunts notifications players ranks scores treasures
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -17,12 +18,13 @@ demo: $(VENV)/.runtime  ## watch a dozen processes play a treasure hunt (DEMO="-
 test: $(VENV)/.dev  ## run the tests
 	@$(BIN)/python -m pytest -n 2 -q $(TESTS)
 
-check: $(VENV)/.dev  ## style, types, import contracts
+check: $(VENV)/.dev  ## style, types, import contracts, the cascades of the treasure hunt
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@cd examples && ../$(BIN)/thence check --quiet $(foreach service,$(HUNT),treasure_hunt.$(service):$(service))
 
 bench: $(VENV)/.dev  ## measure, beside the brokers that can be reached (BENCH="hop --quick")
 	@$(BIN)/python -m benchmarks $(BENCH)

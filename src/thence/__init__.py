@@ -18,7 +18,8 @@ from thence.app.context import Context
 from thence.app.node import Node
 from thence.app.service import Handlers, Service
 from thence.budget import Budget
-from thence.delivery.emission import Receipt, Refusal
+from thence.cascade.settlement import Failure, Step
+from thence.delivery.receipts import CascadeReport, Receipt, Refusal
 from thence.errors import (
     CascadeLimit,
     ConfigurationError,
@@ -40,9 +41,11 @@ __all__ = [
     "Batch",
     "Budget",
     "CascadeLimit",
+    "CascadeReport",
     "ConfigurationError",
     "Context",
     "Event",
+    "Failure",
     "Handlers",
     "InvalidEvent",
     "Limit",
@@ -56,6 +59,7 @@ __all__ = [
     "SchemaMismatch",
     "Service",
     "SettleTimeout",
+    "Step",
     "ThenceError",
     "UndeclaredEvent",
 ]

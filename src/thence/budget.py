@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from thence.durations import Duration
 from thence.durations import seconds as length_of
 from thence.errors import ConfigurationError
 
-__all__ = ["Budget"]
+__all__ = ["DEEPEST", "Budget"]
 
 LARGEST = 1_000_000_000
 """Handler starts that a cascade may be allowed."""
@@ -69,14 +69,30 @@ class Budget:
         object.__setattr__(self, "depth", depth)
         object.__setattr__(self, "seconds", length)
 
-    def within(self, other: Budget) -> Budget:
-        """The smaller of the two, in each respect."""
-        return replace(
-            self,
-            events=min(self.events, other.events),
-            depth=min(self.depth, other.depth),
-            seconds=min(self.seconds, other.seconds),
-        )
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """The budget that a text such as ``"events=500 depth=8 seconds=10s"`` stands for.
+
+        :raises ConfigurationError: it can't be understood.
+        """
+        values: dict[str, Duration] = {}
+        for part in text.replace(",", " ").split():
+            name, _, value = part.partition("=")
+            if name not in ("events", "depth", "seconds") or not value or name in values:
+                raise ConfigurationError(
+                    f'{part!r} in {text!r}: write each of these at most once, as in "events=1000 depth=16 '
+                    'seconds=30s"'
+                )
+            values[name] = int(value) if value.isdecimal() and name != "seconds" else value
+        return cls(**values)  # type: ignore[arg-type]  # checked by the constructor
+
+    @classmethod
+    def left(cls, events: int, depth: int, seconds: float) -> Budget:
+        """What is left of a budget; any of it may be 0."""
+        budget = object.__new__(cls)
+        for name, value in (("events", events), ("depth", depth), ("seconds", seconds)):
+            object.__setattr__(budget, name, max(value, 0))
+        return budget
 
     def __str__(self) -> str:
         return f"{self.events:,} events, {self.depth} hops, {self.seconds:g} s"

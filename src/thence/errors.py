@@ -21,6 +21,8 @@ Every message says what happened, where, and what to change.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "CascadeLimit",
     "ConfigurationError",
@@ -84,4 +86,11 @@ class NodeClosed(ThenceError):
 
 
 class SettleTimeout(ThenceError, TimeoutError):
-    """A cascade hadn't ended within the time given to `settled`; it goes on regardless."""
+    """A cascade hadn't ended within the time given to `settled`; it goes on regardless.
+
+    `report` is the `CascadeReport` of what is known so far, or None.
+    """
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report

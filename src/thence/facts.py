@@ -23,6 +23,17 @@ class Observer(Protocol):
         """An event left for ``targets`` services; its payload has ``size`` bytes."""
         ...
 
+    def refused(
+        self,
+        event_id: EventId,
+        lineage: Lineage | None,
+        event: str,
+        service: str,
+        reason: str,
+    ) -> None:
+        """An event did not leave for a service that wants it: no room, a limit, the cascade's budget."""
+        ...
+
     def handled(
         self, event_id: EventId, lineage: Lineage | None, event: str, service: str, handler: str
     ) -> None:

@@ -9,7 +9,7 @@ import random
 import pytest
 from tests.delivery.watching import Watch, eventually, is_idle, lost
 
-from thence import Context, Event, Node, Receipt, Service
+from thence import Budget, Context, Event, Node, Receipt, Service
 from thence.testing import run
 
 
@@ -55,6 +55,8 @@ def busy(name: str, chance: random.Random) -> Service:
     return service
 
 
+PATIENT = Budget(seconds=600)
+
 HANDLERS = {Moved: 2, Pinged: 1}
 
 
@@ -62,11 +64,11 @@ async def play(seed: int) -> None:
     chance = random.Random(seed)
     mesh = f"memory:accounts-{seed}"
     staying = [
-        Node(busy("scores", chance), mesh=mesh),
-        Node(busy("ranks", chance), busy("prizes", chance), mesh=mesh),
-        Node(mesh=mesh),
+        Node(busy("scores", chance), mesh=mesh, budget=PATIENT),
+        Node(busy("ranks", chance), busy("prizes", chance), mesh=mesh, budget=PATIENT),
+        Node(mesh=mesh, budget=PATIENT),
     ]
-    leaving = Node(busy("scores", chance), mesh=mesh)
+    leaving = Node(busy("scores", chance), mesh=mesh, budget=PATIENT)
     watch = Watch(*staying, leaving)
     for node in (*staying, leaving):
         await node.start()

@@ -129,7 +129,7 @@ def test_what_a_handler_emits_joins_its_cascade_and_what_is_emitted_outside_does
         service = Service("scores")
         node = Node(service, mesh="memory:joining")
 
-        @service.on(Moved)
+        @service.on(Moved, emits=[Rested])
         async def relay(moved: Moved) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(node.emit(Rested(player=moved.player, number=1)))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.delivery.watching import eventually, lost
 
-from thence import Event, Limit, Node, RateLimited, Service
+from thence import Budget, Event, Limit, Node, RateLimited, Service
 from thence.testing import run
 
 MESH = "memory:limits"
@@ -349,7 +349,7 @@ def test_of_several_limits_all_hold() -> None:
         async def handle(pinged: Pinged) -> None:
             log.note(pinged)
 
-        async with Node(service, mesh=MESH) as node:
+        async with Node(service, mesh=MESH, budget=Budget(seconds="1min")) as node:
             for number in range(40):
                 await node.emit(Pinged(number=number))
             await eventually(lambda: len(log.starts) == 40)

@@ -14,12 +14,12 @@ from tests.delivery.watching import eventually, lost
 from thence import Event, Node, Service
 from thence.delivery.outlets import LinkOutlet
 from thence.events import spec_of
-from thence.events.lineage import Lineage
+from thence.events.lineage import Lineage, Path
 from thence.identifiers import EventId
 from thence.mesh.cork import Cork
-from thence.mesh.frames import EVENTS, FrameReader
+from thence.mesh.frames import EVENTS, FrameReader, stamped
 from thence.mesh.link import FRAME_EVENTS, Link
-from thence.mesh.messages import Names, decode_message
+from thence.mesh.messages import Names, Paths, Subscribed, decode_message
 from thence.testing import MemoryMesh, run
 
 
@@ -56,7 +56,7 @@ class Wire(asyncio.Transport):
     def batches(self) -> list[list[int]]:
         """The sequence numbers of the events in each frame of events."""
         return [
-            [envelope[1] for envelope in msgspec.msgpack.decode(body)]
+            [envelope[1] for envelope in msgspec.msgpack.decode(stamped(body)[1])]
             for kind, body in self.frames()
             if kind == EVENTS
         ]
@@ -65,19 +65,26 @@ class Wire(asyncio.Transport):
 def outlet(number: int = 3, cork: Cork | None = None) -> tuple[LinkOutlet, Wire, Cork]:
     cork = cork or Cork(asyncio.get_running_loop())
     owner: Any = SimpleNamespace(
-        cork=cork, received=lambda *_: None, connected=lambda _: None, owing=lambda _: None
+        cork=cork,
+        received=lambda *_: None,
+        departing=lambda: None,
+        connected=lambda _: None,
+        owing=lambda _: None,
+        now=asyncio.get_running_loop().time,
     )
     link, wire = Link(owner, dialled=False), Wire()
     link.connection_made(wire)
     link.node = "0" * 20
     link.established = True
-    return LinkOutlet(link, number, window=10_000), wire, cork
+    wanted = Subscribed(number, "scores", spec_of(Pinged).schema, 10_000, broadcast=False)
+    return LinkOutlet(link, wanted), wire, cork
 
 
 def send(one: LinkOutlet, sequence: int, text: str = "", lineage: Lineage | None = None) -> None:
     payload, body = spec_of(Pinged).seal(Pinged(number=sequence, text=text))
     one.room -= 1
     one.send(sequence, payload, body, lineage)
+    one.link._cork.release()
 
 
 def test_an_event_that_comes_alone_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,17 +149,20 @@ def test_a_long_batch_is_cut_into_frames_that_a_peer_can_start_on(text: str) -> 
     run(main())
 
 
-def test_a_node_is_named_to_a_peer_once_and_before_the_first_event_that_mentions_it() -> None:
+def test_a_node_and_a_path_are_named_to_a_peer_once_and_before_the_first_event_that_mentions_them() -> (
+    None
+):
     async def main() -> None:
         one, wire, cork = outlet()
         node = "0" * 19 + "7"
-        event_id = EventId(node, 5)
+        event_id, path = EventId(node, 5), Path(None, "scores.award")
         with cork:
             send(one, 1)
             for sequence in (2, 3):
-                send(one, sequence, lineage=Lineage(1, node, 5, node, 5))
-        (kind, names), *rest = wire.frames()
+                send(one, sequence, lineage=Lineage(path, node, 5, node, 5, 30.0, 16))
+        (_, paths), (kind, names), *rest = wire.frames()
         assert kind != EVENTS
+        assert decode_message(paths) == Paths(1, ("scores.award",))
         assert decode_message(names) == Names(0, (node,))
         assert [kind for kind, _ in rest] == [EVENTS]
         assert wire.batches() == [[1, 2, 3]]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.delivery.watching import Watch, eventually, is_idle, lost
 
-from thence import Event, Limit, Node, Service
+from thence import Budget, Event, Limit, Node, Service
 from thence.flow.breaker import FAILING_FOR
 from thence.testing import MemoryMesh, run
 
@@ -626,6 +626,7 @@ def test_services_that_emit_to_each_other_at_full_tilt_never_block_each_other(
     async def main() -> None:
         playing = True
         here, there = Service("here"), Service("there")
+        endless = Budget(events=1_000_000, depth=1000)
         answered: Counter[str] = Counter()
 
         async def work(event: Pinged | Ponged) -> int:
@@ -634,12 +635,12 @@ def test_services_that_emit_to_each_other_at_full_tilt_never_block_each_other(
                 await asyncio.sleep(0.002)
             return event.left if playing else event.left - 1
 
-        @here.on(Ponged, queue=queue, concurrency=2, **policy)
+        @here.on(Ponged, queue=queue, concurrency=2, max_loops=1000, **policy)
         async def ping(ponged: Ponged) -> Pinged | None:
             left = await work(ponged)
             return Pinged(left=left) if left > 0 else None
 
-        @there.on(Pinged, queue=queue, concurrency=2, **policy)
+        @there.on(Pinged, queue=queue, concurrency=2, max_loops=1000, **policy)
         async def pong(pinged: Pinged) -> Ponged | None:
             left = await work(pinged)
             return Ponged(left=left) if left > 0 else None
@@ -651,9 +652,9 @@ def test_services_that_emit_to_each_other_at_full_tilt_never_block_each_other(
                 await asyncio.sleep(0.0005)
 
         async with (
-            Node(here, mesh=MESH) as one,
-            Node(there, mesh=MESH) as two,
-            Node(mesh=MESH) as three,
+            Node(here, mesh=MESH, budget=endless) as one,
+            Node(there, mesh=MESH, budget=endless) as two,
+            Node(mesh=MESH, budget=endless) as three,
         ):
             # Else a handler that does not suspend would take no time, and the game never end.
             MemoryMesh.named(MESH.removeprefix("memory:")).delay = 0.001

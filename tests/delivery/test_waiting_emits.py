@@ -11,12 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thence import Event, Receipt
+from thence.budget import Budget
+from thence.cascade.loops import Paths
+from thence.cascade.settlement import Branches
 from thence.delivery.emission import Emitter
 from thence.delivery.outlets import EMIT_PATIENCE, Outlet
 from thence.delivery.routes import RouteTable
+from thence.delivery.tracking import Tracker
 from thence.events import spec_of
 from thence.events.catalog import Catalog
 from thence.events.lineage import Lineage
+from thence.mesh.cork import Cork
 from thence.testing import run
 
 
@@ -37,7 +42,14 @@ class Kept(Outlet):
         self.numbers: list[int] = []
 
     def send(
-        self, sequence: int, payload: bytes, body: Any, lineage: Lineage | None, sent: int = 0
+        self,
+        sequence: int,
+        payload: bytes,
+        body: Any,
+        lineage: Lineage | None = None,
+        credits: int = 0,
+        tracked: bool = False,
+        sent: int = 0,
     ) -> None:
         self.numbers.append(body.number)
 
@@ -46,8 +58,13 @@ class Bench:
     """An emitter with an outlet to each of some services."""
 
     def __init__(self, *windows: int, broadcast: bool = False) -> None:
-        self.table = RouteTable(NODE, "bench", Catalog(), lambda _: False, lambda *_: None)
-        self.emitter = Emitter(NODE, self.table)
+        loop = asyncio.get_running_loop()
+        cork = Cork(loop)
+        self.table = RouteTable(
+            NODE, "bench", Catalog(), lambda _: False, lambda *_: None, cork, Budget()
+        )
+        tracker = Tracker(loop.time, Branches())
+        self.emitter = Emitter(NODE, self.table, cork, tracker, Paths())
         self.outlets = [Kept(f"{n:020}", window) for n, window in enumerate(windows)]
         self.waiting: list[asyncio.Task[Receipt]] = []
         for number, outlet in enumerate(self.outlets):

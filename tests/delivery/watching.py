@@ -51,6 +51,12 @@ class Watch:
     ) -> None:
         self.ends[str(event_id)][service].append((handler, reason))
 
+    def refused(self, event_id: Any, lineage: Any, event: str, service: str, reason: str) -> None:
+        """Receipts and reports tell it."""
+
+    def limit_changed(self, place: str, before: str, after: str, by: str) -> None:
+        """Logs tell it."""
+
     def totals(self) -> Counter[str]:
         """How often each end was met."""
         return Counter(end for by in self.ends.values() for ends in by.values() for _, end in ends)

@@ -14,8 +14,10 @@ from typing import Any
 import uvloop
 
 from thence import Event
+from thence.cascade.settlement import Branches
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.hosted import PROBE_AFTER, HostedHandler, HostedService, Subscription
+from thence.delivery.loop_guard import LoopGuard
 from thence.events import spec_of
 from thence.handling.handler import Handler, HandlerPolicy
 from thence.mesh.cork import Cork
@@ -82,6 +84,10 @@ class Source:
     def __init__(self) -> None:
         self.ended: Counter[int] = Counter()
 
+    @property
+    def sent_at(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def name_of(self, number: int) -> str:
         raise LookupError(number)
 
@@ -133,7 +139,13 @@ class Rig:
         self.cork = Cork(self.loop)
         self.results: list[Any] = []
         self.dispatcher = Dispatcher(
-            self.cork, self._emit, lambda handler, arrival: None, lambda a, o: None
+            self.cork,
+            self._emit,
+            lambda handler, arrival: None,
+            lambda a, o: None,
+            Branches(),
+            LoopGuard("enforce"),
+            "rig",
         )
         self.observer = Failures()
         self.dispatcher.observe(self.observer)  # type: ignore[arg-type]
@@ -183,7 +195,7 @@ class Rig:
     async def close(self) -> None:
         self.dispatcher.stop()
         for handler in self.service.handlers:
-            handler.timeouts.close()
+            handler.close()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 

@@ -12,10 +12,13 @@ from thence.mesh.frames import (
     EVENTS,
     HEADER,
     MESSAGE,
+    STAMP,
     BadFrame,
     EventsFrame,
     FrameReader,
+    age,
     message_frame,
+    stamped,
 )
 
 BOUND = 64
@@ -39,7 +42,9 @@ def pieces(stream: bytes, lengths: list[int]) -> list[bytes]:
 def read(reader: FrameReader, piece: bytes) -> list[tuple[int, bytes]]:
     """As a link reads: the short way first."""
     batch = reader.single_batch(piece)
-    return [(EVENTS, batch)] if batch is not None else reader.feed(piece)
+    if batch is None:
+        return reader.feed(piece)
+    return [(EVENTS, reader.stamp.to_bytes(STAMP, "big") + batch)]
 
 
 @given(frames, cuts)
@@ -91,8 +96,30 @@ def test_a_frame_of_events_is_an_array_of_what_was_appended() -> None:
     frame = EventsFrame()
     frame.buffer += b"\x01\x02"
     frame.count = 2
-    assert read(FrameReader(), bytes(frame.take())) == [(EVENTS, b"\xdd\0\0\0\x02\x01\x02")]
+    body = b"\0\0\x04\xd2\xdd\0\0\0\x02\x01\x02"
+    assert read(FrameReader(), bytes(frame.take(1.2345))) == [(EVENTS, body)]
+    assert stamped(body) == (1234, b"\xdd\0\0\0\x02\x01\x02")
     assert frame.count == 0
+
+
+@pytest.mark.parametrize("size", range(STAMP + 1))
+def test_a_frame_of_events_without_any_is_refused(size: int) -> None:
+    with pytest.raises(BadFrame) as refused:
+        stamped(bytes(size))
+    assert refused.value.reason == "garbage"
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1e6))
+def test_the_age_of_a_stamp_is_what_has_passed_since_however_long_the_sender_has_been_running(
+    made: float, passed: float
+) -> None:
+    stamp = int.from_bytes(EventsFrame().take(made)[HEADER : HEADER + STAMP], "big")
+    assert age(stamp, made + passed) == pytest.approx(passed, abs=0.002)
+
+
+def test_a_stamp_a_little_ahead_of_its_reader_is_no_age_at_all() -> None:
+    stamp = int.from_bytes(EventsFrame().take(100.0)[HEADER : HEADER + STAMP], "big")
+    assert age(stamp, 99.5) == 0.0
 
 
 def test_a_message_is_framed_as_such() -> None:

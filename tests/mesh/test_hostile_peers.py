@@ -16,7 +16,7 @@ import pytest
 from thence import Event, Node, Service
 from thence.app.meshes import open_mesh
 from thence.identifiers import new_node_id
-from thence.mesh.frames import EVENTS, MAX_FRAME, message_frame
+from thence.mesh.frames import EVENTS, MAX_FRAME, STAMP, message_frame
 from thence.mesh.messages import (
     PROTOCOL,
     Ended,
@@ -130,7 +130,8 @@ def frame(kind: int, body: bytes) -> bytes:
 
 
 def events(*envelopes: object) -> bytes:
-    return frame(EVENTS, msgspec.msgpack.encode(list(envelopes)))
+    """Sent when the virtual clock was set going."""
+    return frame(EVENTS, bytes(STAMP) + msgspec.msgpack.encode(list(envelopes)))
 
 
 mesh_number = iter(range(10**6))
@@ -263,7 +264,7 @@ def test_a_peer_that_only_beats_is_kept() -> None:
         pytest.param([77, 2, ["ana", 3, ""]], id="no such subscription"),
         pytest.param("nonsense", id="no envelope"),
         pytest.param([], id="empty"),
-        pytest.param([0, 2, ["ana", 3, ""], "deep"], id="depth is no number"),
+        pytest.param([0, 2, ["ana", 3, ""], "many"], id="credits are no number"),
     ],
 )
 def test_one_invalid_event_takes_no_others_of_its_frame_with_it(bad: object) -> None:

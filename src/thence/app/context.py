@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, MutableMapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from thence.budget import Budget
+from thence.clock import Clock
 from thence.events import Event
 from thence.events.lineage import Lineage
 from thence.identifiers import EventId
@@ -16,7 +19,18 @@ __all__ = ["Context"]
 class Context:
     """Given to handlers that take a second parameter. One for each run."""
 
-    __slots__ = ("_check", "_event_id", "_lineage", "_logger", "emitted", "source", "state")
+    __slots__ = (
+        "_check",
+        "_clock",
+        "_credits",
+        "_due",
+        "_event_id",
+        "_lineage",
+        "_logger",
+        "emitted",
+        "source",
+        "state",
+    )
 
     def __init__(
         self,
@@ -27,11 +41,17 @@ class Context:
         state: Any,
         check: Callable[[Event], None],
         logger: logging.Logger,
+        clock: Clock,
+        due: float,
+        credits: int,
     ) -> None:
         self._event_id = event_id
         self._lineage = lineage
         self._check = check
         self._logger = logger
+        self._clock = clock
+        self._due = due
+        self._credits = credits
         self.emitted: list[Event] = []
         """What :meth:`emit` was given. It leaves when the handler has succeeded."""
         self.source = source
@@ -56,17 +76,30 @@ class Context:
     @property
     def root_id(self) -> str:
         """The identifier of the event that began the cascade: a correlation id."""
-        return str(self._lineage.root if self._lineage else self._event_id)
+        return str(self._lineage.root if self._lineage and self._lineage.path else self._event_id)
 
     @property
     def cause_id(self) -> str | None:
         """The identifier of the event whose handler emitted this one: a causation id. None for a root."""
-        return str(self._lineage.cause) if self._lineage else None
+        return str(self._lineage.cause) if self._lineage and self._lineage.path else None
 
     @property
     def depth(self) -> int:
         """How far from the root: 0 for a root event."""
         return self._lineage.depth if self._lineage else 0
+
+    @property
+    def deadline(self) -> datetime:
+        """When plain events of the cascade are not begun any more, in UTC."""
+        clock = self._clock
+        return clock.now() + timedelta(seconds=self._due - clock.monotonic())
+
+    @property
+    def budget(self) -> Budget:
+        """What the consequences of this run may use up: handler starts, hops from here, seconds from now."""
+        max_depth = self._lineage.max_depth if self._lineage else Budget().depth
+        left = self._due - self._clock.monotonic()
+        return Budget.left(self._credits, max_depth - self.depth, left)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -19,9 +19,12 @@ from thence.app.report import NodeReport, report_on
 from thence.app.runtime import Runtime
 from thence.app.service import Service
 from thence.app.settings import Settings
+from thence.budget import Budget
+from thence.cascade.loops import LoopMode
 from thence.clock import LoopClock
 from thence.delivery.dispatch import RUNNING
-from thence.delivery.emission import Emitter, Receipt
+from thence.delivery.emission import Emitter
+from thence.delivery.receipts import Receipt
 from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
 from thence.facts import Observer
@@ -46,6 +49,10 @@ class Node:
     :param mesh: ``"local"`` (this machine), ``"local:PATH"`` or ``"memory:NAME"``.
     :param name: what people call it.
     :param listen: ``"tcp://host:port"``; by default a Unix socket of its own.
+    :param budget: what the cascade of each event emitted here may use up; :class:`~thence.Budget` tells the
+        default.
+    :param loops: what becomes of events that come back to a handler through its own consequences more often than
+        it allows: ``"enforce"`` cuts them, ``"warn"`` only logs the loop, ``"observe"`` only counts it.
 
     What is left out comes from the environment (``THENCE_MESH``, ...), then from ``thence.toml``.
 
@@ -58,6 +65,8 @@ class Node:
         mesh: str | None = None,
         name: str | None = None,
         listen: str | None = None,
+        budget: Budget | None = None,
+        loops: LoopMode | None = None,
     ) -> None:
         for service in services:
             if not isinstance(service, Service):
@@ -68,7 +77,8 @@ class Node:
                 f"two services of one node share a name ({', '.join(sorted(names))}): rename one"
             )
         self._services = services
-        self._settings = Settings.read().override(mesh=mesh, name=name, listen=listen)
+        self._settings = Settings.read().override(mesh=mesh, name=name, listen=listen, loops=loops)
+        self._budget = _checked_budget(budget) or self._settings.cascade_budget()
         self.name = self._settings.name or f"{'+'.join(names) or 'emitter'}-{os.getpid()}"
         self._runtime: Runtime | None = None
         self._lifespans: list[RunningLifespan] = []
@@ -102,7 +112,16 @@ class Node:
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
         answers = {"report": self._answer_report, "limit": self._answer_limit}
-        runtime = Runtime(identifier, self.name, self._services, discovery, wire_for, answers)
+        runtime = Runtime(
+            identifier,
+            self.name,
+            self._services,
+            discovery,
+            wire_for,
+            answers,
+            self._budget,
+            self._settings.loop_mode(),
+        )
         self._runtime = runtime
         for place, limit in self._settings.limits.items():
             runtime.set_limit(place, limit, "the settings")
@@ -154,24 +173,33 @@ class Node:
             self._state = "closed"
             await runtime.close()
 
-    def emit(self, event: Event) -> Coroutine[Any, Any, Receipt]:
+    def emit(self, event: Event, *, budget: Budget | None = None) -> Coroutine[Any, Any, Receipt]:
         """Hand an event to every service that wants it. To be awaited.
 
         Returns when the event is accepted, never only when it is handled; waits while a receiver has no
         room. Called inside a handler, the event joins that handler's cascade and leaves at once.
 
+        :param budget: what its cascade may use up, in place of the node's; inside a handler it can only be
+            smaller than what is left.
         :raises InvalidEvent: its values don't fit its types.
         :raises PayloadTooLarge: it is over its type's byte budget.
+        :raises UndeclaredEvent: a handler emits it that does not declare its type.
         :raises SchemaMismatch: nobody who wants it declares it compatibly.
         :raises NodeClosed: the node is not running, or belongs to the process this one was forked from.
         """
+        if budget is not None:
+            _checked_budget(budget)
         running = RUNNING.get()
         if running is None and self._emitter is not None:
-            return self._emitter.emit_root(event)
+            return self._emitter.emit_root(event, budget)
         runtime = self._runtime
         if running is None or runtime is None or self._state in ("forked", "closed"):
             self._refuse()
-        return runtime.emitter.emit_joined(event, running)
+        if isinstance(running, tuple):
+            arrival, handler = running
+        else:
+            arrival, handler = running, running.subscription.handlers[0]
+        return runtime.emitter.emit_joined(event, handler, arrival, budget)
 
     def _refuse(self) -> NoReturn:
         if self._state == "forked":
@@ -271,6 +299,14 @@ class Node:
     def _forked(self) -> None:
         self._state = "forked"
         self._emitter = None
+
+
+def _checked_budget(budget: Budget | None) -> Budget | None:
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationError(
+            f"budget={budget!r}: give a Budget, as in budget=Budget(events=100)"
+        )
+    return budget
 
 
 _nodes: weakref.WeakSet[Node] = weakref.WeakSet()

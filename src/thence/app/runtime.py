@@ -7,6 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Union
 
 import msgspec
@@ -15,17 +16,24 @@ from thence.app.context import Context
 from thence.app.limits import LimitChange, apply_limit
 from thence.app.losses import LossLog
 from thence.app.service import Service
+from thence.budget import Budget
+from thence.cascade.loops import LoopMode
+from thence.cascade.settlement import Branches, Tally
+from thence.clock import LoopClock
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
 from thence.delivery.fleet import Fleet, FleetGate
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
+from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.outlets import EMIT_PATIENCE, LocalOutlet
 from thence.delivery.ownership import Ownership
 from thence.delivery.routes import RouteTable
+from thence.delivery.tracking import Tracker
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
 from thence.events.catalog import Catalog
-from thence.events.envelope import Arrival, event_id_of, lineage_of
+from thence.events.envelope import LOOK_CLOSER, Arrival, ancestry_of, due_of, event_id_of
+from thence.events.lineage import Path
 from thence.facts import Observer
 from thence.flow.limit import RateGate, gate_for
 from thence.limits import Limit
@@ -48,9 +56,11 @@ from thence.mesh.messages import (
     Moved,
     Ready,
     Released,
+    Settled,
     ShareAsked,
     ShareLent,
     Subscribed,
+    Track,
 )
 from thence.mesh.peers import NoAnswer, Peers
 from thence.mesh.wires.contract import Wire
@@ -59,6 +69,11 @@ from thence.routing.replicas import block_of
 __all__ = ["Runtime"]
 
 logger = logging.getLogger("thence")
+
+FRESH = 0.05
+"""Seconds on their way after which events may have outlived their cascade's budget."""
+MAX_TO_TRACK = 10_000
+"""Root events whose tracking one peer may have asked for before they come."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_envelopes = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -72,11 +87,18 @@ class LocalSource:
         self.node = node
         self.label = name
         self.read_at = 0.0
+        self.sent_at = 0.0
         self.outlets: dict[int, LocalOutlet] = {}
+        self.to_track: set[tuple[int, int]] = set()
+        """Root events in the line that are to be tracked: subscription and sequence number."""
 
-    def emitted_at(self, sent: int) -> float:
+    def moment(self, milliseconds: int) -> float:
         """The same stopwatch."""
-        return sent / 1000
+        return milliseconds / 1000
+
+    def settle(self, number: int, sequence: int, tally: Tally) -> None:
+        """Tell whoever waits for it at this node."""
+        self.outlets[number].settled(sequence, tally)
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         """Tell the emitter of this node."""
@@ -87,6 +109,10 @@ class LocalSource:
 
     def name_of(self, number: int) -> str:
         """Local arrivals carry their lineage whole."""
+        raise LookupError(number)
+
+    def path_of(self, number: int) -> Path:
+        """The same."""
         raise LookupError(number)
 
     def owe(self, number: int, count: int, at_once: int) -> None:
@@ -105,6 +131,8 @@ class Runtime:
         discovery: Discovery,
         wire_for: Callable[[str], Wire],
         answers: Mapping[str, Callable[[bytes], bytes]],
+        budget: Budget,
+        loops: LoopMode,
     ) -> None:
         self.node = node
         self.name = name
@@ -114,10 +142,22 @@ class Runtime:
         self.discovery = discovery
         self.peers = Peers(node, self, discovery, wire_for)
         self._catalog = Catalog()
-        self.table = RouteTable(node, name, self._catalog, discovery.is_dead, self._fence_locally)
-        self.emitter = Emitter(node, self.table)
+        cork = self.peers.cork
+        self.table = RouteTable(
+            node, name, self._catalog, discovery.is_dead, self._fence_locally, cork, budget
+        )
+        self.branches = Branches()
+        guard = LoopGuard(loops)
+        self.tracker = Tracker(self.peers.now, self.branches)
+        self.emitter = Emitter(node, self.table, cork, self.tracker, guard.paths)
         self.dispatcher = Dispatcher(
-            self.peers.cork, self.emitter.emit_consequences, self._make_context, self._give_back
+            cork,
+            self.emitter.emit_consequences,
+            self._make_context,
+            self._give_back,
+            self.branches,
+            guard,
+            name,
         )
         self.services: dict[str, HostedService] = {}
         self.fleet = Fleet(
@@ -128,6 +168,7 @@ class Runtime:
             self.dispatcher.admission.queueing.look_again,
         )
         self.address = ""
+        self._clock = LoopClock(asyncio.get_running_loop())
         self._answers = answers
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[int, Subscription] = {}
@@ -229,7 +270,7 @@ class Runtime:
             if service.ownership is not None:
                 service.ownership.close()
             for handler in service.handlers:
-                handler.timeouts.close()
+                handler.close()
         await self.peers.close()
 
     def set_limit(self, place: str, limit: str, by: str) -> LimitChange | None:
@@ -297,11 +338,13 @@ class Runtime:
             hosted.subscriptions.append(subscription)
             outlet = LocalOutlet(
                 self.node,
-                number,
                 subscription.window,
                 subscription.arrival,
                 self._enqueue_locally,
+                partial(self._track_locally, number),
                 subscription.answers,
+                len(handlers),
+                bool(subscription.spreading),
             )
             outlet.patience = min(subscription.patience or EMIT_PATIENCE, EMIT_PATIENCE)
             self._local.outlets[number] = outlet
@@ -355,16 +398,18 @@ class Runtime:
         subscription: Subscription = arrival.subscription
         source = arrival.source
         if source is self._local:
-            self._local.outlets[subscription.number].acknowledged(1)
+            outlet = self._local.outlets[subscription.number]
+            outlet.acknowledged(1)
+            outlet.judged(arrival.sequence, "", 0.0)
             self.table.returned_locally(
                 subscription.event.name,
                 subscription.service.name,
                 owner,
                 arrival,
-                lineage_of(arrival),
+                ancestry_of(arrival),
             )
             return
-        arrival.lineage = arrival.source = arrival.since = None
+        arrival.lineage = arrival.source = arrival.since = arrival.due = None
         envelope = msgspec.Raw(_encode(arrival))
         source.say(Moved(subscription.service.name, owner, (envelope,)))
 
@@ -383,11 +428,14 @@ class Runtime:
 
         return Context(
             event_id=event_id_of(arrival),
-            lineage=lineage_of(arrival),
+            lineage=ancestry_of(arrival),
             source=arrival.source.label,
             state=handler.service.state,
             check=check,
             logger=logging.getLogger(f"thence.service.{handler.service.name}"),
+            clock=self._clock,
+            due=due_of(arrival),
+            credits=self.emitter.credits_of(handler, arrival),
         )
 
     # -- local arrivals
@@ -397,8 +445,16 @@ class Runtime:
             self._loop.call_soon(self._process_locally)
         self._local_line.append(arrival)
 
+    def _track_locally(self, number: int, sequence: int) -> None:
+        self._local.to_track.add((number, sequence))
+
     def _process_locally(self) -> None:
+        self.tracker.decide()
         line, self._local_line = self._local_line, []
+        self._local.sent_at = self.peers.now()
+        if self._local.to_track:
+            _mark_wanted(line, self._local.to_track)
+            self._local.to_track.clear()
         with self.peers.cork:
             self.dispatcher.process(self._local, line)
 
@@ -407,7 +463,17 @@ class Runtime:
     def introduce(self) -> Hello:
         """This node, as of now."""
         subscribed = tuple(
-            Subscribed(s.number, s.service.name, s.event.schema, s.window, s.broadcast, s.answers)
+            Subscribed(
+                s.number,
+                s.service.name,
+                s.event.schema,
+                s.window,
+                s.broadcast,
+                s.answers,
+                s.patience,
+                len(s.handlers),
+                bool(s.spreading),
+            )
             for s in self._subscriptions.values()
         )
         # Whoever comes while this node drains need not begin to send anything.
@@ -460,6 +526,11 @@ class Runtime:
             arrivals = self._decode_one_by_one(link, batch)
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
+        if link.to_track:
+            _mark_wanted(arrivals, link.to_track)
+        if self.peers.now() - link.sent_at > FRESH:
+            for arrival in arrivals:
+                arrival.path = arrival.path or LOOK_CLOSER
         self.dispatcher.process(link, arrivals)
 
     def _decode_one_by_one(self, link: Link, batch: bytes) -> list[Arrival]:
@@ -505,6 +576,18 @@ class Runtime:
                 )
             outlet.acknowledged(count)
 
+    def _settled(self, link: Link, reports: tuple[tuple[int, int, Tally], ...]) -> None:
+        for number, sequence, tally in reports:
+            outlet = link.outlets.get(number)
+            if outlet is None:
+                raise BadFrame("garbage", "a report on an event that was never sent")
+            outlet.settled(sequence, tally)
+
+    def departing(self) -> None:
+        """Events leave: now it is known whose receipts are kept."""
+        if self.tracker.fresh:
+            self.tracker.decide()
+
     def told(self, link: Link, message: Message) -> None:
         """A message that concerns events."""
         match message:
@@ -523,6 +606,12 @@ class Runtime:
                     self.table.heed(advised, message, self.peers.now())
                 except ConfigurationError as error:
                     raise BadFrame("garbage", str(error)) from error
+            case Settled(reports):
+                self._settled(link, reports)
+            case Track(number, sequence):
+                if len(link.to_track) >= MAX_TO_TRACK:
+                    link.to_track.clear()
+                link.to_track.add((number, sequence))
             case ShareAsked():
                 self.fleet.asked(link, message)
             case ShareLent():
@@ -587,6 +676,15 @@ class Runtime:
                 hosted = self.services.get(name)
                 if hosted is not None:
                     self._update_ownership(hosted)
+
+
+def _mark_wanted(arrivals: list[Arrival], wanted: set[tuple[int, int]]) -> None:
+    """Note which root events the peer wants tracked."""
+    for arrival in arrivals:
+        key = (arrival.subscription.number, arrival.sequence)
+        if key in wanted:
+            wanted.remove(key)
+            arrival.tracked, arrival.path = 1, arrival.path or LOOK_CLOSER
 
 
 def _undecodable(subscription: Subscription | None, error: Exception) -> str:

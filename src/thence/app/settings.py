@@ -6,11 +6,14 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast, get_args
 
 import msgspec
 from msgspec import Struct
 
 from thence.app.limits import parse_limits
+from thence.budget import Budget
+from thence.cascade.loops import LoopMode
 from thence.errors import ConfigurationError
 
 __all__ = ["Settings"]
@@ -27,6 +30,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """What people call this node; by default its services' names and its process id."""
     listen: str | None = None
     """``tcp://host:port`` to listen there; by default a Unix socket."""
+    budget: str | None = None
+    """What the cascade of one root event may use up: ``"events=1000 depth=16 seconds=30s"``, or some of these."""
+    loops: str = "enforce"
+    """What becomes of loops that are not declared: ``enforce``, ``warn`` or ``observe``."""
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
@@ -52,12 +59,38 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         except msgspec.ValidationError as error:
             known = ", ".join(cls.__struct_fields__)
             raise ConfigurationError(f"{FILE}: {error}; the settings are {known}") from error
+        settings.cascade_budget()
+        settings.loop_mode()
         for place, limit in settings.limits.items():
             try:
                 parse_limits(limit)
             except ConfigurationError as error:
                 raise ConfigurationError(f"limit for {place!r} in the settings: {error}") from None
         return settings
+
+    def cascade_budget(self) -> Budget:
+        """The budget that is set, or the default.
+
+        :raises ConfigurationError: it can't be understood.
+        """
+        if self.budget is None:
+            return Budget()
+        try:
+            return Budget.parse(self.budget)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"budget in the settings: {error}") from None
+
+    def loop_mode(self) -> LoopMode:
+        """The way with loops that is set.
+
+        :raises ConfigurationError: there is no such way.
+        """
+        for mode in get_args(LoopMode):
+            if self.loops == mode:
+                return cast(LoopMode, mode)
+        raise ConfigurationError(
+            f"loops={self.loops!r}: give one of {', '.join(get_args(LoopMode))}"
+        )
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""

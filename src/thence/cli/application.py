@@ -16,6 +16,10 @@ __all__ = ["run_command"]
 COMMANDS = {
     "run": ("thence.cli.run:run", "Host services, restarting what crashes."),
     "emit": ("thence.cli.emit:emit", "Emit an event, or many from JSON lines."),
+    "check": (
+        "thence.cli.check:check_services",
+        "Find loops, overlong cascades and misunderstandings, without running anything.",
+    ),
     "map": ("thence.cli.map:map_mesh", "Show who is there, and what flows between them."),
     "limit": ("thence.cli.limit:limit", "Change a limit on live nodes."),
     "demo": ("thence.cli.demo:demo", "Play a treasure hunt on a dozen processes."),

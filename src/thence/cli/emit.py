@@ -15,7 +15,7 @@ from thence.cli.exits import CommandError, Exit
 from thence.cli.loading import load
 from thence.cli.options import Debug, Json, Mesh, run_loop
 from thence.cli.standard_input import lines
-from thence.delivery.emission import Receipt
+from thence.delivery.receipts import Receipt
 from thence.errors import InvalidEvent, PayloadTooLarge, RateLimited, SchemaMismatch
 from thence.events import Event, EventSpec, spec_of
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -73,7 +75,7 @@ def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: fl
     sent: Counter[tuple[str, str, str]] = Counter()
     for sign, reports in ((1, after), (-1, before)):
         for report in reports:
-            source = "+".join(report.services) or report.name
+            source = _source(report)
             for route in report.routes:
                 sent[source, route.event, route.service] += sign * route.sent
     wanted = {
@@ -88,9 +90,13 @@ def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: fl
     return sorted(flows, key=lambda flow: (-flow.rate, flow.source, flow.event, flow.target))
 
 
+def _source(report: NodeReport) -> str:
+    return "+".join(report.services) or report.name
+
+
 def _declared(reports: list[NodeReport]) -> set[tuple[str, str]]:
     return {
-        ("+".join(report.services), event)
+        (_source(report), event)
         for report in reports
         for handler in report.handlers
         for event in handler.emits
@@ -138,7 +144,8 @@ def _lines(
         lines.append(
             f"{flow.source:<{width}} ──{flow.event} {_rate(flow.rate)}──▶ {flow.target}{several}"
         )
-    lines += _limits(before, after, seconds)
+    lines += _limits(_emissions(before, after), seconds)
+    lines += _limits(_runs(before, after), seconds)
     quiet = sorted(replicas.keys() - {f.source for f in flows} - {f.target for f in flows})
     lines += [f"{service}: no events yet" for service in quiet]
     if not replicas:
@@ -146,7 +153,8 @@ def _lines(
     lost: defaultdict[str, int] = defaultdict(int)
     for report in after:
         for event, service, reason, number in report.lost:
-            lost[f"{event} for {service}: {reason}"] += number
+            whom = f" for {service}" if service else ""
+            lost[f"{event}{whom}: {reason}"] += number
     lines += [f"lost {number:,} {what}" for what, number in sorted(lost.items())]
     if silent:
         lines.append(
@@ -155,40 +163,69 @@ def _lines(
     return lines
 
 
-def _limits(before: list[NodeReport], after: list[NodeReport], seconds: float) -> list[str]:
-    """What handlers with limits use of them, and what any handler sheds, and why."""
-    used: Counter[str] = Counter()
-    shed: Counter[tuple[str, str]] = Counter()
-    limits: dict[str, tuple[str, ...]] = {}
-    states: dict[str, set[str]] = defaultdict(set)
+@dataclass
+class _Use:
+    """What came through at a place between two rounds of reports, and what was shed there."""
+
+    let_in: int = 0
+    shed: Counter[str] = field(default_factory=Counter[str])
+    """By reason."""
+    limits: tuple[str, ...] = ()
+    breakers: set[str] = field(default_factory=set[str])
+    nodes: int = 0
+    """How many the limits hold for, each by itself; zero: it does not matter."""
+
+
+def _emissions(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
+    """The event types, by who emits them."""
+    uses: defaultdict[str, _Use] = defaultdict(_Use)
+    for sign, reports in ((1, after), (-1, before)):
+        for report in reports:
+            source = _source(report)
+            for emitted in report.emitted:
+                use = uses[f"{emitted.event} from {source}"]
+                use.let_in += sign * emitted.emitted
+                if sign > 0:
+                    use.limits = emitted.limits
+                    use.nodes += 1
+            for event, service, reason, count in report.lost:
+                if not service:
+                    uses[f"{event} from {source}"].shed[reason] += sign * count
+    return uses
+
+
+def _runs(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
+    """The handlers."""
+    uses: defaultdict[str, _Use] = defaultdict(_Use)
     for sign, reports in ((1, after), (-1, before)):
         for report in reports:
             for handler in report.handlers:
-                place = f"{handler.service}.{handler.handler}"
-                used[place] += sign * (handler.handled + handler.failed)
+                use = uses[f"{handler.service}.{handler.handler}"]
+                use.let_in += sign * (handler.handled + handler.failed)
                 for reason, count in handler.shed.items():
-                    shed[place, reason] += sign * count
+                    use.shed[reason] += sign * count
                 if sign > 0:
-                    limits[place] = handler.limits
-                    states[place].add(handler.breaker)
-    lines: list[str] = []
-    for place in sorted(limits):
-        losses = sorted(
-            (reason, count) for (at, reason), count in shed.items() if at == place and count > 0
-        )
-        open_breaker = "breaker open" * (not states[place] <= {"closed"})
-        told = [
-            *(
-                [f"{_rate(max(0, used[place]) / seconds)} of {', '.join(limits[place])}"]
-                if limits[place]
-                else []
-            ),
-            *([open_breaker] if open_breaker else []),
-            *(f"shed {_rate(count / seconds)}: {reason}" for reason, count in losses),
+                    use.limits = handler.limits
+                    use.breakers.add(handler.breaker)
+    return uses
+
+
+def _limits(uses: dict[str, _Use], seconds: float) -> Iterator[str]:
+    """What is used of limits, and what is shed, with or without one, and why."""
+    for place, use in sorted(uses.items()):
+        told: list[str] = []
+        if use.limits:
+            each = f" on each of {use.nodes} nodes" if use.nodes > 1 else ""
+            told.append(f"{_rate(max(0, use.let_in) / seconds)} of {', '.join(use.limits)}{each}")
+        if not use.breakers <= {"closed"}:
+            told.append("breaker open")
+        told += [
+            f"shed {_rate(count / seconds)}: {reason}"
+            for reason, count in sorted(use.shed.items())
+            if count > 0
         ]
         if told:
-            lines.append(f"{place}: {' · '.join(told)}")
-    return lines
+            yield f"{place}: {' · '.join(told)}"
 
 
 def _rate(rate: float) -> str:

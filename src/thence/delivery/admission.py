@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from operator import itemgetter
 
+from thence.cascade.settlement import Branches
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
-from thence.delivery.outlets import REPLACED
-from thence.delivery.queueing import CLOSING, NEVER, OVERLOADED, QUEUE_FULL, Queueing
-from thence.events.envelope import Arrival, Source, event_id_of, lineage_of
+from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.queueing import NEVER, Queueing
+from thence.delivery.reasons import CLOSING, MOVING, OVERLOADED, QUEUE_FULL, REPLACED, kind_of
+from thence.events.envelope import Arrival, Source, ancestry_of, due_of, event_id_of, lineage_of
 from thence.facts import Observer
 from thence.routing.replicas import block_of
 
 __all__ = ["Admission"]
-
-MOVING = "key is moving"
 
 
 class Admission:
@@ -30,8 +30,15 @@ class Admission:
     when ``ready`` may have something in it.
     """
 
-    def __init__(self, move: Callable[[Arrival, str], None], wake: Callable[[], None]) -> None:
-        self.queueing = Queueing(self._shed_part, self._start_next, wake)
+    def __init__(
+        self,
+        move: Callable[[Arrival, str], None],
+        wake: Callable[[], None],
+        branches: Branches,
+        loops: LoopGuard,
+    ) -> None:
+        self.queueing = Queueing(self._shed_part, self._start_next, wake, loops)
+        self._branches = branches
         self.now = self.queueing.now
         self.ready = self.queueing.ready
         self.observer: Observer | None = None
@@ -50,6 +57,13 @@ class Admission:
         """Let an arrival in: to its handlers, or to wait for its block, its lane or a free place."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
+        if arrival.due is None:
+            arrival.due = due_of(arrival)
+        if arrival.path:
+            # What its numbers stand for may change while it waits.
+            ancestry_of(arrival)
+            if arrival.tracked and arrival.record is None:
+                self._open_branch(subscription, arrival)
         if self._stopped:
             self._shed(subscription, arrival, CLOSING)
             return
@@ -63,6 +77,24 @@ class Admission:
             service.lanes.enter(key, arrival)
         service.unfinished[arrival] = len(subscription.handlers)
         self._start(arrival)
+
+    def _open_branch(self, subscription: Subscription, arrival: Arrival) -> None:
+        lineage = lineage_of(arrival)
+        source, number, sequence = arrival.source, subscription.number, arrival.sequence
+        arrival.record = self._branches.open(
+            lineage.depth if lineage else 0,
+            len(subscription.handlers),
+            lambda tally: source.settle(number, sequence, tally),
+        )
+        if arrival.since is None:
+            arrival.since = source.read_at or self.now()
+
+    def _move_on(self, arrival: Arrival, owner: str) -> None:
+        """Give an arrival back; whoever gets it next reports on it, if it is tracked."""
+        if arrival.record is not None:
+            self._branches.forget(arrival.record)
+            arrival.record = None
+        self._move(arrival, owner)
 
     def _follow(self, subscription: Subscription, arrival: Arrival, key: Hashable) -> None:
         """Something of the arrival's key is unfinished: wait in the lane, or take another's place in it."""
@@ -105,6 +137,7 @@ class Admission:
         for handler in subscription.handlers:
             handler.shed[REPLACED] += 1
             self._note_shed(handler, waiting, REPLACED)
+        _close(waiting, REPLACED)
         waiting.source.owe(subscription.number, 1, subscription.acknowledge_at)
         newer.since = self.now()
         for field in Arrival.__struct_fields__:
@@ -117,7 +150,7 @@ class Admission:
         block = block_of(key)
         subscription: Subscription = arrival.subscription
         if ownership.must_follow(arrival.source, block):
-            self._move(arrival, ownership.owner_of(block))
+            self._move_on(arrival, ownership.owner_of(block))
         elif ownership.may_handle(block):
             return True
         elif ownership.waiting >= subscription.window:
@@ -126,7 +159,7 @@ class Admission:
             service.unfinished[arrival] = len(subscription.handlers)
         else:
             ownership.give_back(arrival.source, block)
-            self._move(arrival, ownership.owner_of(block))
+            self._move_on(arrival, ownership.owner_of(block))
         return False
 
     def give_up(self, arrival: Arrival) -> None:
@@ -136,7 +169,7 @@ class Admission:
         del service.unfinished[arrival]
         block = block_of(getattr(arrival.body, arrival.subscription.key))
         service.ownership.give_back(arrival.source, block)
-        self._move(arrival, service.ownership.owner_of(block))
+        self._move_on(arrival, service.ownership.owner_of(block))
         if service.fences:
             self._lower_fences(service, arrival)
 
@@ -151,7 +184,7 @@ class Admission:
     def _taken_plainly(self, arrival: Arrival) -> bool:
         """Begin an arrival whose one handler has no policies, or put it in line: whether that was possible."""
         handler: HostedHandler | None = arrival.subscription.plain
-        if handler is None or self._stopped:
+        if handler is None or self._stopped or arrival.path > 0 or arrival.due <= self.now():
             return False
         line = handler.line
         if not line.size and handler.has_place:
@@ -190,6 +223,8 @@ class Admission:
         """One handler of an admitted arrival never gets to run. What may start now is noted in ``_next``."""
         handler.shed[reason] += 1
         self._note_shed(handler, arrival, reason)
+        if arrival.record is not None:
+            arrival.record.refused(kind_of(reason))
         self.queueing.waits_no_more(arrival)
         after = self._part_ended(arrival)
         if after is not None:
@@ -239,6 +274,8 @@ class Admission:
         subscription: Subscription = arrival.subscription
         service = subscription.service
         following = None
+        if arrival.record is not None:
+            arrival.record.part_ended()
         remaining = service.unfinished[arrival] - 1
         if remaining:
             service.unfinished[arrival] = remaining
@@ -268,6 +305,7 @@ class Admission:
         for handler in subscription.handlers:
             handler.shed[reason] += 1
             self._note_shed(handler, arrival, reason)
+        _close(arrival, reason)
         arrival.source.owe(subscription.number, 1, subscription.acknowledge_at)
         if subscription.answers:
             arrival.source.judge(subscription.number, arrival.sequence, reason, wait or NEVER)
@@ -314,3 +352,12 @@ class Admission:
         """Let nothing in any more: what is ready or waits in line is shed."""
         self._stopped = True
         self.queueing.stop()
+
+
+def _close(arrival: Arrival, reason: str) -> None:
+    """None of the arrival's handlers ever runs."""
+    if arrival.record is not None:
+        handlers = len(arrival.subscription.handlers)
+        arrival.record.refused(kind_of(reason), handlers)
+        for _ in range(handlers):
+            arrival.record.part_ended()

@@ -17,10 +17,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from thence.cascade.settlement import Branch, Branches, Failure, Step
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
+from thence.delivery.loop_guard import LoopGuard
 from thence.errors import ThenceError
-from thence.events.envelope import Arrival, Source, event_id_of, lineage_of
+from thence.events.envelope import Arrival, Source, due_of, event_id_of, lineage_of
+from thence.events.lineage import Path
 from thence.facts import Observer
 from thence.handling.carrier import Carrier, CarrierPool, next_job
 from thence.mesh.cork import Cork
@@ -29,8 +32,14 @@ __all__ = ["RUNNING", "Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
 
-RUNNING: ContextVar[Arrival | None] = ContextVar("thence_running", default=None)
-"""What the current code is a handler's run for, so that what it emits joins its cascade."""
+MAX_ERROR = 500
+"""Characters of an error's text that a cascade's report carries."""
+
+RUNNING: ContextVar[Arrival | tuple[Arrival, HostedHandler] | None] = ContextVar(
+    "thence_running", default=None
+)
+"""What the current code is a handler's run for, so that what it emits joins its cascade. With the handler, where
+the arrival goes to several."""
 
 
 class Run(Struct, eq=False):
@@ -56,9 +65,14 @@ class Dispatcher:
         emit: Callable[[HostedHandler, Arrival, Any, Any], None],
         make_context: Callable[[HostedHandler, Arrival], Any],
         move: Callable[[Arrival, str], None],
+        branches: Branches,
+        loops: LoopGuard,
+        name: str,
     ) -> None:
         self.observer: Observer | None = None
-        self.admission = Admission(move, self._wake)
+        self.admission = Admission(move, self._wake, branches, loops)
+        self._loops = loops
+        self._name = name
         self._loop = asyncio.get_running_loop()
         self._cork = cork
         self._emit = emit
@@ -124,6 +138,7 @@ class Dispatcher:
                 if (
                     handler is None
                     or subscription.service.unfinished
+                    or (arrival.path and self._is_special(handler, arrival))
                     or (handler.gate is not None and handler.admit(arrival, now()))
                 ):
                     self.admission.admit(arrival)
@@ -172,6 +187,14 @@ class Dispatcher:
                     if carrier.left is not None:
                         return
 
+    def _is_special(self, handler: HostedHandler, arrival: Arrival) -> bool:
+        """Whether there is more to do for the arrival than to run its handler."""
+        return bool(
+            arrival.tracked
+            or due_of(arrival) <= self.admission.now()
+            or self._loops.back_at(handler, arrival)
+        )
+
     # -- the long way
 
     def _wake(self) -> None:
@@ -195,7 +218,8 @@ class Dispatcher:
                 self._give_task(handler, arrival)
                 continue
             self._arrival, self._handler = arrival, handler
-            RUNNING.set(arrival)
+            several = len(arrival.subscription.handlers) > 1
+            RUNNING.set((arrival, handler) if several else arrival)
             before = copy_context()
             await self._run(handler, arrival, carrier, None)
             if carrier.left is not None:
@@ -217,7 +241,10 @@ class Dispatcher:
 
         The same lines stand in :meth:`_work`, where one more coroutine for each event would show.
         """
-        RUNNING.set(arrival)
+        several = len(arrival.subscription.handlers) > 1
+        RUNNING.set((arrival, handler) if several else arrival)
+        if arrival.record is not None:
+            arrival.record.began = self.admission.now()
         error = None
         try:
             if handler.takes_context:
@@ -290,6 +317,8 @@ class Dispatcher:
                 error = TimeoutError(
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
+        if arrival.record is not None:
+            self._note_ran(handler, arrival, arrival.record, error)
         if error is not None:
             self._note_failure(handler, arrival, error)
         else:
@@ -318,6 +347,22 @@ class Dispatcher:
                 handler.service.name,
                 handler.name,
             )
+
+    def _note_ran(
+        self,
+        handler: HostedHandler,
+        arrival: Arrival,
+        branch: Branch,
+        error: BaseException | None,
+    ) -> None:
+        event, now = arrival.subscription.event.name, self.admission.now()
+        began = branch.began or now
+        waited, ran = began - arrival.since, now - began
+        failure = None
+        if error is not None:
+            text = f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            failure = Failure("failed", event, str(event_id_of(arrival)), handler.place, text)
+        branch.ran(Step(event, handler.place, self._name, waited, ran), failure)
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
         events = arrival.members or (arrival,)
@@ -390,16 +435,22 @@ class _Nowhere:
     """The source of a batch without arrivals."""
 
     node = label = ""
-    read_at = 0.0
+    read_at = sent_at = 0.0
 
     def name_of(self, number: int) -> str:
+        raise LookupError(number)
+
+    def path_of(self, number: int) -> Path:
         raise LookupError(number)
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         raise LookupError(number)
 
-    def emitted_at(self, sent: int) -> float:
-        raise LookupError(sent)
+    def moment(self, milliseconds: int) -> float:
+        raise LookupError(milliseconds)
+
+    def settle(self, number: int, sequence: int, tally: object) -> None:
+        raise LookupError(number)
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         raise LookupError(number)

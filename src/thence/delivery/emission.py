@@ -9,55 +9,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
+from thence.budget import Budget
+from thence.cascade.credits import CUT, divide, part
+from thence.cascade.loops import Paths
+from thence.cascade.settlement import Branch
 from thence.clock import stopwatch
 from thence.delivery.conflation import Conflation
 from thence.delivery.hosted import HostedHandler
-from thence.delivery.outlets import EMIT_PATIENCE, REPLACED, Outlet, Verdict
+from thence.delivery.outlets import EMIT_PATIENCE, Outlet, Verdict
 from thence.delivery.patience import Choice, GivenUp, PatientEmit
+from thence.delivery.reasons import (
+    CASCADE_EXPIRED,
+    CLOSING,
+    CUT_BY_DEPTH,
+    CUT_BY_EVENTS,
+    EXPIRED,
+    REPLACED,
+    kind_of,
+)
+from thence.delivery.receipts import Receipt, Refusal
 from thence.delivery.routes import RouteTable
 from thence.delivery.targets import Route, Target
+from thence.delivery.tracking import Tracker, discards_result
 from thence.errors import RateLimited, SchemaMismatch, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
-from thence.events.envelope import Arrival, lineage_below
+from thence.events.envelope import DEFAULT, Arrival, ancestry_of, due_of
 from thence.events.lineage import Lineage
 from thence.facts import Observer
 from thence.identifiers import EventId
+from thence.mesh.cork import Cork
 
-__all__ = ["Emitter", "Receipt", "Refusal", "undeclared"]
+__all__ = ["Emitter", "undeclared"]
 
 BURST = 256
-"""Events emitted after which a root emit lets the loop go round."""
-
-
-class Refusal(Struct, frozen=True):
-    """A service that did not get an event, and why."""
-
-    service: str
-    reason: str
-    retry_after: float | None = None
-    """Seconds after which a limit might let it in."""
-
-
-class Receipt(Struct, frozen=True, gc=False):
-    """What became of an event when it was emitted. It says *accepted*, never *handled*."""
-
-    node: str
-    sequence: int
-    targets: tuple[str, ...]
-    """The services that it is on its way to."""
-    refused: tuple[Refusal, ...] = ()
-    """Services that want it and did not get it."""
-
-    @property
-    def event_id(self) -> str:
-        """The event's identifier, 32 hexadecimal digits."""
-        return str(EventId(self.node, self.sequence))
+"""Events emitted after which a root emit lets the loop go round, and one may be tracked as a sample."""
 
 
 class Emission(Struct, eq=False):
@@ -67,24 +59,43 @@ class Emission(Struct, eq=False):
     payload: bytes
     body: Event
     lineage: Lineage | None
+    credits: int
+    """Handler starts that it may cause, all together."""
+    branch: Branch | None = None
+    """What it is a consequence of, if that is tracked."""
     sent: int = 0
     """Milliseconds of the node's stopwatch, for a type with a time to live."""
     sequence: int = 0
     asks: bool = False
     """Whether somebody waits to be told if it was let in."""
 
+    def track(self, sequence: int, branch: Branch) -> None:
+        """``branch`` waits for the end of this root event, which is kept back."""
+        self.branch = branch
+
 
 class Emitter:
     """Everything that one node emits."""
 
-    def __init__(self, node: str, table: RouteTable) -> None:
+    def __init__(
+        self, node: str, table: RouteTable, cork: Cork, tracker: Tracker, paths: Paths
+    ) -> None:
         self.observer: Observer | None = None
         self.refused: Counter[tuple[str, str, str]] = Counter()
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
         self.lossy: Callable[[], None] = lambda: None
         """Called when something was not sent."""
+        self.tracker = tracker
         self._node = node
         self._table = table
+        self._cork = cork
+        self._fresh = tracker.fresh
+        self._paths = paths
+        budget = table.budget
+        self._own_budget = (
+            None if (budget.depth, budget.seconds) == (DEFAULT.depth, DEFAULT.seconds) else budget
+        )
+        """The node's budget, if an event has to carry it."""
         self._routes = table.routes
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
@@ -95,21 +106,66 @@ class Emitter:
 
     # -- roots
 
-    async def emit_root(self, event: Event) -> Receipt:
+    async def emit_root(self, event: Event, budget: Budget | None = None) -> Receipt:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
-        if self._put(route, payload, body, None):
-            receipt = Receipt(self._node, self._sequence, route.services)
+        if budget is None:
+            budget = self._own_budget
+        if budget is None and self._put_root(route, payload, body):
+            receipt = Receipt(
+                self._node, self._sequence, route.services, (), route.outlets or (), self.tracker
+            )
         else:
-            receipt = await self._emit_patiently(route, payload, body)
+            receipt = await self._emit_patiently(route, payload, body, budget)
+        if not self._cork.alone:
+            self._fresh.append(receipt)
+        else:
+            if receipt.root is None and not discards_result(sys._getframe(1)):
+                self.tracker.track(receipt)
+            self._cork.flush()
         if not receipt.sequence % BURST:
+            self.tracker.sample(receipt)
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)
         return receipt
 
-    async def _emit_patiently(self, route: Route, payload: bytes, body: Event) -> Receipt:
-        emission = self._emission(route, payload, body, None, asks=True)
+    def _put_root(self, route: Route, payload: bytes, body: Event) -> bool:
+        """Send, if there is no choice to make and room everywhere: whether that was so."""
+        outlet = route.single
+        if outlet is not None:
+            if outlet.room <= 0:
+                return False
+            self._sequence = sequence = self._sequence + 1
+            outlet.room -= 1
+            outlet.send(sequence, payload, body, None, outlet.root_credits)
+        else:
+            outlets = route.outlets
+            if outlets is None:
+                return False
+            for outlet in outlets:
+                if outlet.room <= 0:
+                    return False
+            self._sequence = sequence = self._sequence + 1
+            for outlet in outlets:
+                outlet.room -= 1
+                outlet.send(sequence, payload, body, None, outlet.root_credits)
+            if not outlets:
+                route.unheard += 1
+        route.emitted += 1
+        if self.observer is not None:
+            self._note_emitted(route, sequence, None, len(payload), len(route.targets))
+        return True
+
+    async def _emit_patiently(
+        self, route: Route, payload: bytes, body: Event, budget: Budget | None
+    ) -> Receipt:
+        budget = budget or self._table.budget
+        lineage = None
+        if (budget.depth, budget.seconds) != (DEFAULT.depth, DEFAULT.seconds):
+            deadline = self._now() + budget.seconds
+            lineage = Lineage(None, "", 0, "", 0, deadline, budget.depth)
+        emission = self._emission(route, payload, body, lineage, budget.events, asks=True)
         kept = self._kept_back(emission)
         if kept is not None:
             return kept
@@ -119,7 +175,7 @@ class Emitter:
         else:
             waiting = PatientEmit(
                 lambda given_up: self._choose(route, body, given_up),
-                lambda choice, given_up: self._send(emission, choice, given_up),
+                lambda choice, given_up: self._send(emission, choice, given_up, leaves_now=True),
             )
             try:
                 receipt = await waiting.sent
@@ -127,6 +183,8 @@ class Emitter:
                 waiting.withdraw()
                 raise
         if receipt.sequence in self._asked:
+            self.tracker.track(receipt)
+            self._cork.release()
             receipt = await self._judged(receipt)
         return _heeded(route, receipt)
 
@@ -146,19 +204,40 @@ class Emitter:
         refused = tuple(r for service, r in refusals.items() if service not in taken)
         names = {one.service for one in refused}
         targets = tuple(service for service in receipt.targets if service not in names)
-        return Receipt(receipt.node, receipt.sequence, targets, receipt.refused + refused)
+        receipt.targets, receipt.refused = targets, receipt.refused + refused
+        return receipt
 
     # -- consequences
 
-    async def emit_joined(self, event: Event, arrival: Arrival) -> Receipt:
-        """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade."""
+    async def emit_joined(
+        self, event: Event, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None
+    ) -> Receipt:
+        """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade.
+
+        It may cause half of what the handler may.
+
+        :raises UndeclaredEvent: the handler does not declare its type.
+        """
+        if event.__class__ not in handler.declared:
+            raise undeclared(event, handler)
         route, payload, body = self._sealed(event)
-        lineage = lineage_below(arrival)
-        if self._put(route, payload, body, lineage):
-            return Receipt(self._node, self._sequence, route.services)
-        emission = self._emission(route, payload, body, lineage)
-        kept = self._kept_back(emission)
-        return kept or _heeded(route, self._send(emission, self._choose(route, body, {}), {}))
+        lineage = self._lineage_below(handler, arrival, budget)
+        chosen = self._choose(route, body, {})
+        starts = sum(outlet.starts for _, outlet in chosen)
+        left = self.credits_of(handler, arrival)
+        credits = min(left, starts + max(0, left - starts) // 2)
+        given: dict[HostedHandler, int] = arrival.given or {}
+        arrival.given = given
+        given[handler] = given.get(handler, 0) + credits
+        if budget is not None:
+            credits = min(credits, budget.events)
+        emission = self._emission(route, payload, body, lineage, credits, arrival.record)
+        receipt = self._kept_back(emission)
+        if receipt is None:
+            receipt = self._send(emission, chosen, {})
+            self._cork.release()
+        receipt.tracker, receipt.deliveries = None, ()
+        return _heeded(route, receipt)
 
     def emit_consequences(
         self, handler: HostedHandler, arrival: Arrival, result: Any, context: Any
@@ -175,24 +254,119 @@ class Emitter:
                 spec_of(result.__class__)
             )
             payload, body = route.seal(result)
-            lineage = lineage_below(arrival)
-            if not self._put(route, payload, body, lineage):
-                self._send_consequence(route, payload, body, lineage)
-            return
-        sealed = self._sealed_all(handler, result, context)
-        lineage = lineage_below(arrival)
-        for route, payload, body in sealed:
-            if not self._put(route, payload, body, lineage):
-                self._send_consequence(route, payload, body, lineage)
+            lineage = self._lineage_below(handler, arrival)
+            credits = self.credits_of(handler, arrival)
+            if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
+                self._send_consequence(route, payload, body, lineage, credits, arrival.record)
+        else:
+            sealed = self._sealed_all(handler, result, context)
+            if sealed:
+                self._emit_all(handler, arrival, sealed)
+        self._cork.release()
+
+    def _emit_all(
+        self, handler: HostedHandler, arrival: Arrival, sealed: list[tuple[Route, bytes, Event]]
+    ) -> None:
+        lineage = self._lineage_below(handler, arrival)
+        needs: list[tuple[int, bool]] = []
+        ends: list[int] = []
+        for route, _, body in sealed:
+            needs += route.needs or [
+                (outlet.starts, outlet.spreads) for _, outlet in self._choose(route, body, {})
+            ]
+            ends.append(len(needs))
+        shares = divide(self.credits_of(handler, arrival), needs)
+        began = 0
+        for (route, payload, body), end in zip(sealed, ends, strict=True):
+            credits = sum(
+                needs[i][0] + shares[i] for i in range(began, end) if shares[i] is not CUT
+            )
+            began = end
+            if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
+                self._send_consequence(route, payload, body, lineage, credits, arrival.record)
 
     def _send_consequence(
-        self, route: Route, payload: bytes, body: Event, lineage: Lineage
+        self,
+        route: Route,
+        payload: bytes,
+        body: Event,
+        lineage: Lineage,
+        credits: int,
+        branch: Branch | None,
     ) -> None:
-        emission = self._emission(route, payload, body, lineage)
+        emission = self._emission(route, payload, body, lineage, credits, branch)
         # Beyond the limit of its type it is counted; the handler has done nothing wrong.
         with contextlib.suppress(RateLimited):
             if self._kept_back(emission) is None:
                 self._send(emission, self._choose(route, body, {}), {})
+
+    def _put(
+        self, route: Route, payload: bytes, body: Event, lineage: Lineage, credits: int
+    ) -> bool:
+        """Send, if there is no choice to make, room everywhere, and enough of the budget: whether that was so."""
+        if lineage.depth > lineage.max_depth:
+            return False
+        outlet = route.single
+        if outlet is not None:
+            credits -= outlet.starts
+            if outlet.room <= 0 or credits < 0:
+                return False
+            self._sequence = sequence = self._sequence + 1
+            outlet.room -= 1
+            outlet.send(sequence, payload, body, lineage, credits if outlet.spreads else 0)
+        else:
+            outlets = route.outlets
+            if outlets is None:
+                return False
+            for outlet in outlets:
+                if outlet.room <= 0:
+                    return False
+            shares = divide(credits, route.needs)
+            if CUT in shares:
+                return False
+            self._sequence = sequence = self._sequence + 1
+            for outlet, share in zip(outlets, shares, strict=True):
+                outlet.room -= 1
+                outlet.send(sequence, payload, body, lineage, share)
+            if not outlets:
+                route.unheard += 1
+        route.emitted += 1
+        if self.observer is not None:
+            self._note_emitted(route, sequence, lineage, len(payload), len(route.targets))
+        return True
+
+    def credits_of(self, handler: HostedHandler, arrival: Arrival) -> int:
+        """How many handler starts a run of that handler may cause."""
+        spreading = arrival.subscription.spreading
+        credits = arrival.credits
+        if len(spreading) > 1:
+            credits = part(credits, spreading.index(handler), len(spreading))
+        if arrival.given:
+            credits -= arrival.given.get(handler, 0)
+        budget = handler.spec.policy.budget
+        return credits if budget is None else min(credits, budget.events)
+
+    def _lineage_below(
+        self, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None
+    ) -> Lineage:
+        """The lineage of a consequence of the event that arrived."""
+        node, sequence = arrival.source.node, arrival.sequence
+        above = ancestry_of(arrival)
+        root_node, root_sequence = node, sequence
+        max_depth = DEFAULT.depth
+        if above is None:
+            path = self._paths.below(None, handler.place)
+            deadline = due_of(arrival)
+        else:
+            path = self._paths.below(above.path, handler.place)
+            deadline, max_depth = above.deadline, above.max_depth
+            if above.path is not None:
+                root_node, root_sequence = above.root_node, above.root_sequence
+        for one in (handler.spec.policy.budget, budget):
+            if one is not None:
+                deadline = min(deadline, self._now() + one.seconds)
+                max_depth = min(max_depth, path.depth - 1 + one.depth)
+        return Lineage(path, node, sequence, root_node, root_sequence, deadline, max_depth)
 
     def _sealed_all(
         self, handler: HostedHandler, result: Any, context: Any
@@ -213,34 +387,14 @@ class Emitter:
 
     # -- both
 
-    def _put(self, route: Route, payload: bytes, body: Event, lineage: Lineage | None) -> bool:
-        """Send, if there is no choice to make and room everywhere: whether that was so."""
-        outlet = route.single
-        if outlet is not None:
-            if outlet.room <= 0:
-                return False
-            self._sequence = sequence = self._sequence + 1
-            outlet.room -= 1
-            outlet.send(sequence, payload, body, lineage)
-        else:
-            outlets = route.outlets
-            if outlets is None:
-                return False
-            for outlet in outlets:
-                if outlet.room <= 0:
-                    return False
-            self._sequence = sequence = self._sequence + 1
-            for outlet in outlets:
-                outlet.room -= 1
-                outlet.send(sequence, payload, body, lineage)
-            if not outlets:
-                route.unheard += 1
-        route.emitted += 1
-        if self.observer is not None:
-            event_id = EventId(self._node, sequence)
-            reached = len(route.targets)
-            self.observer.emitted(event_id, lineage, route.spec.name, len(payload), reached)
-        return True
+    def _note_emitted(
+        self, route: Route, sequence: int, lineage: Lineage | None, size: int, targets: int
+    ) -> None:
+        assert self.observer is not None
+        if lineage is not None and lineage.path is None:
+            lineage = None
+        event_id = EventId(self._node, sequence)
+        self.observer.emitted(event_id, lineage, route.spec.name, size, targets)
 
     def _choose(self, route: Route, body: Event, given_up: GivenUp) -> list[tuple[Target, Outlet]]:
         chosen: list[tuple[Target, Outlet]] = []
@@ -263,11 +417,13 @@ class Emitter:
         payload: bytes,
         body: Event,
         lineage: Lineage | None,
+        credits: int,
+        branch: Branch | None = None,
         *,
         asks: bool = False,
     ) -> Emission:
         sent = 0 if route.spec.policy.ttl is None else max(1, int(self._now() * 1000))
-        return Emission(route, payload, body, lineage, sent, asks=asks)
+        return Emission(route, payload, body, lineage, credits, branch, sent, asks=asks)
 
     def _kept_back(self, emission: Emission) -> Receipt | None:
         """None if the limit of its type lets the event go; a receipt if it waits and may give way to another.
@@ -281,18 +437,26 @@ class Emitter:
         early = route.gate.admit(emission.body, "", self._now())
         if policy.overflow == "latest":
             key = (route.spec.name, route.spec.key_of(emission.body))
-            if self._conflation.take(key) is not None:
+            replaced = self._conflation.take(key)
+            if replaced is not None:
                 self._count(route.spec.name, "", REPLACED)
+                _close_kept(replaced, REPLACED)
             if not early:
                 return None
             self._sequence = emission.sequence = self._sequence + 1
             emission.asks = False
             if self._conflation.keep(key, emission, early):
-                return Receipt(self._node, emission.sequence, route.services)
+                if emission.branch is not None:
+                    emission.branch.grows()
+                return Receipt(
+                    self._node, emission.sequence, route.services, (), (emission,), self.tracker
+                )
         elif not early:
             return None
         reason = route.gate.reason
         self._count(route.spec.name, "", reason)
+        if emission.branch is not None:
+            emission.branch.refused("shed")
         raise RateLimited(
             f"event {route.spec.name!r} is beyond the limit of its type ({reason}): emit it again in "
             f"{early:.3g} s, emit fewer, or raise limit= of the class",
@@ -305,47 +469,74 @@ class Emitter:
         assert route.gate is not None
         early = route.gate.admit(emission.body, "", self._now())
         if not early:
+            branch = emission.branch
             self._send(emission, self._choose(route, emission.body, {}), {})
+            self._cork.release()
+            if branch is not None:
+                branch.part_ended()
         return early
 
     def stop(self) -> None:
         """Send nothing more that was kept back."""
         for emission in self._conflation.close():
-            self._count(emission.route.spec.name, "", "closing")
+            self._count(emission.route.spec.name, "", CLOSING)
+            _close_kept(emission, CLOSING)
 
-    def _send(self, emission: Emission, chosen: Choice, given_up: GivenUp) -> Receipt:
-        route, lineage = emission.route, emission.lineage
+    def _send(
+        self, emission: Emission, chosen: Choice, given_up: GivenUp, *, leaves_now: bool = False
+    ) -> Receipt:
+        """Put an event into its outlets, as far as that may be; ``leaves_now``: there is no time to decide
+        whether it is tracked.
+        """
+        route, lineage, branch = emission.route, emission.lineage, emission.branch
         sequence = emission.sequence
         if not sequence:
             self._sequence = sequence = self._sequence + 1
         reached: list[str] = []
+        deliveries: list[Outlet] = []
         reasons: dict[str, str] = {
             (one.target if isinstance(one, Outlet) else one).service: reason
             for one, reason in given_up.items()
         }
         asked: list[tuple[str, asyncio.Future[Verdict]]] = []
         waits: dict[str, float] = {}
-        expired = self._is_expired(emission)
-        for target, outlet in chosen:
-            if expired:
-                reasons[target.service] = "expired"
+        objection = self._objection(emission)
+        needs = [(outlet.starts, outlet.spreads) for _, outlet in chosen]
+        for (target, outlet), share in zip(chosen, divide(emission.credits, needs), strict=True):
+            service = target.service
+            if objection:
+                reasons[service] = objection
+            elif share == CUT:
+                reasons[service] = CUT_BY_EVENTS
             elif outlet.advice is not None and (
                 early := outlet.advice.wait(emission.body, self._now())
             ):
-                reasons[target.service] = outlet.advice.reason
+                reasons[service] = outlet.advice.reason
                 if outlet.answers:
-                    waits[target.service] = early
+                    waits[service] = early
             elif outlet.room > 0:
                 outlet.room -= 1
-                outlet.send(sequence, emission.payload, emission.body, lineage, emission.sent)
-                if target.service not in reached:
-                    reached.append(target.service)
+                if branch is not None:
+                    branch.grows()
+                    outlet.children[sequence] = branch
+                outlet.send(
+                    sequence,
+                    emission.payload,
+                    emission.body,
+                    lineage,
+                    share,
+                    branch is not None,
+                    emission.sent,
+                )
+                deliveries.append(outlet)
+                if service not in reached:
+                    reached.append(service)
                 if emission.asks and outlet.answers:
                     answer: asyncio.Future[Verdict] = self._loop.create_future()
                     outlet.asked[sequence] = answer
-                    asked.append((target.service, answer))
+                    asked.append((service, answer))
             else:
-                reasons[target.service] = "no room"
+                reasons[service] = "no room"
         if asked:
             self._asked[sequence] = asked
         for target in route.targets:
@@ -355,25 +546,49 @@ class Emitter:
                 )
         for service, reason in reasons.items():
             self._count(route.spec.name, service, _label(reason, route))
+            if branch is not None:
+                branch.refused(kind_of(reason))
         route.emitted += 1
         if not route.targets:
             route.unheard += 1
         if self.observer is not None:
-            size, reach = len(emission.payload), len(reached)
-            event_id = EventId(self._node, sequence)
-            self.observer.emitted(event_id, lineage, route.spec.name, size, reach)
+            self._note_emitted(route, sequence, lineage, len(emission.payload), len(reached))
+            for service, reason in reasons.items():
+                event_id = EventId(self._node, sequence)
+                self.observer.refused(event_id, lineage, route.spec.name, service, reason)
         refused = tuple(
             Refusal(service, reason, waits.get(service)) for service, reason in reasons.items()
         )
-        return Receipt(self._node, sequence, tuple(reached), refused)
+        receipt = Receipt(
+            self._node, sequence, tuple(reached), refused, tuple(deliveries), self.tracker
+        )
+        if leaves_now:
+            self.tracker.track(receipt)
+            self._cork.release()
+        return receipt
+
+    def _objection(self, emission: Emission) -> str:
+        """Why an event should not be sent at all any more."""
+        lineage, ttl = emission.lineage, emission.route.spec.policy.ttl
+        if ttl is not None and self._now() >= emission.sent / 1000 + ttl:
+            return EXPIRED
+        if lineage is not None:
+            if lineage.depth > lineage.max_depth:
+                return CUT_BY_DEPTH
+            if self._now() >= lineage.deadline:
+                return CASCADE_EXPIRED
+        return ""
 
     def _count(self, event: str, service: str, reason: str) -> None:
         self.refused[event, service, reason] += 1
         self.lossy()
 
-    def _is_expired(self, emission: Emission) -> bool:
-        ttl = emission.route.spec.policy.ttl
-        return ttl is not None and self._now() >= emission.sent / 1000 + ttl
+
+def _close_kept(emission: Emission, reason: str) -> None:
+    """What was kept back is not sent."""
+    if emission.branch is not None:
+        emission.branch.refused(kind_of(reason))
+        emission.branch.part_ended()
 
 
 def _heeded(route: Route, receipt: Receipt) -> Receipt:

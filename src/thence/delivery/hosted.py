@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from thence.delivery.lines import FairLine, Line, PlainLine
@@ -43,10 +44,12 @@ class HostedHandler:
         "handled",
         "in_flight",
         "line",
+        "loops",
         "name",
         "open_batch",
         "open_keys",
         "overflow",
+        "place",
         "plain",
         "probe",
         "queue",
@@ -58,6 +61,7 @@ class HostedHandler:
         "subscriptions",
         "takes_context",
         "task_name",
+        "threads",
         "timeouts",
     )
 
@@ -67,8 +71,10 @@ class HostedHandler:
         self.spec = spec
         self.name = spec.name
         self.task_name = f"thence {spec.name}"
+        self.place = f"{service.name}.{spec.name}"
         self.service = service
-        self.call: Callable[..., Coroutine[Any, Any, Any]] = spec.run
+        self.threads = _threads_for(spec)
+        self.call: Callable[..., Coroutine[Any, Any, Any]] = spec.run_in(self.threads)
         self.takes_context = spec.takes_context
         self.declared = declared_consequences(spec)
         self.concurrency = spec.policy.concurrency
@@ -103,6 +109,8 @@ class HostedHandler:
         """Suspensions in a row, up to where a task is given from the start."""
         self.probe = 0
         self.handled = self.failed = 0
+        self.loops = 0
+        """Arrivals that came back to it more often than it allows, whatever became of them."""
         self.shed: Counter[str] = Counter()
         self.assemble()
 
@@ -196,6 +204,19 @@ class HostedHandler:
         self.streak = 0
         self._refresh()
 
+    def close(self) -> None:
+        """Let go of timers and threads; a thread that is still at work ends when its function does."""
+        self.timeouts.close()
+        if self.threads is not None:
+            self.threads.shutdown(wait=False)
+
+
+def _threads_for(spec: Handler) -> ThreadPoolExecutor | None:
+    """Threads enough for every run in flight, so that a run that was let in does begin."""
+    if not spec.suspends:
+        return None
+    return ThreadPoolExecutor(spec.policy.concurrency, f"thence {spec.name}")
+
 
 def _line_for(gate: Gate | None) -> Line:
     keyed = [g.limit for g in gate.gates if g.limit.per is not None] if gate is not None else []
@@ -229,6 +250,7 @@ class Subscription:
         "plain",
         "priority",
         "service",
+        "spreading",
         "waiting",
         "window",
     )
@@ -246,6 +268,8 @@ class Subscription:
         self.service = service
         self.handlers = handlers
         self.broadcast = broadcast
+        self.spreading = tuple(handler for handler in handlers if handler.declared)
+        """The handlers that may emit something."""
         self.key = event.key
         self.window = min(handler.queue for handler in handlers)
         self.acknowledge_at = max(1, self.window // 4)

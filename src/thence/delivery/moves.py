@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from msgspec import DecodeError, Raw
+from msgspec import DecodeError, Raw, Struct
 from msgspec.msgpack import Decoder
 
 from thence.delivery.outlets import Outlet
 from thence.delivery.targets import Parcel, Target
 from thence.events import Event
+from thence.events.envelope import DEFAULT
 from thence.events.lineage import Lineage
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
@@ -27,16 +28,34 @@ OWNER_PATIENCE = 1.0
 """Seconds to wait until a new owner that an old one has named is known here too."""
 LOOK_AGAIN = 0.01
 
-_decode_fields = Decoder(
-    tuple[int, int, Raw, int, int, int, int, int, int, None, None, None, None]
-).decode
+
+class Returned(Struct, array_like=True):
+    """An envelope of this node's own, as a peer gives it back."""
+
+    number: int
+    sequence: int
+    payload: Raw
+    credits: int = 0
+    path: int = 0
+    cause_node: int = 0
+    cause_sequence: int = 0
+    deadline: int = 0
+    root_node: int = -1
+    root_sequence: int = 0
+    max_depth: int = DEFAULT.depth
+    tracked: int = 0
+    sent: int = 0
+
+
+_decode_returned = Decoder(Returned).decode
 
 
 class KeyMoves:
     """The holds of one emitter, and how they end.
 
     ``link_to(node)`` is the link to a node, if there is one; ``placement_of(service)`` finds a placement;
-    ``spec_of_type(event)`` the type of that name emitted here; ``lose(target, reason)`` counts a loss.
+    ``spec_of_type(event)`` the type of that name emitted here; ``lose(target, reason)`` counts a loss;
+    ``flush()`` is called when something was sent.
     """
 
     def __init__(
@@ -48,6 +67,7 @@ class KeyMoves:
         decode: Callable[[str, bytes], Event],
         is_dead: Callable[[str], bool],
         lose: Callable[[Target, str], None],
+        flush: Callable[[], None],
     ) -> None:
         self._node = node
         self._link_to = link_to
@@ -55,6 +75,7 @@ class KeyMoves:
         self._decode = decode
         self._is_dead = is_dead
         self._lose = lose
+        self._flush = flush
         self._loop = asyncio.get_running_loop()
         self._open: dict[int, tuple[Placement[Parcel], Hold[Parcel]]] = {}
         self._last = 0
@@ -90,31 +111,39 @@ class KeyMoves:
         """The peer gives back events that it had not begun."""
         for envelope in message.envelopes:
             try:
-                number, sequence, payload, depth, *ancestry, sent, _, _, _, _ = _decode_fields(
-                    envelope
-                )
+                event = _decode_returned(envelope)
             except (DecodeError, RecursionError) as error:
                 raise BadFrame(
                     "garbage", f"an event given back that can't be decoded ({error})"
                 ) from error
-            outlet = link.outlets.get(number)
+            outlet = link.outlets.get(event.number)
             if outlet is None or not outlet.outstanding:
                 raise BadFrame("garbage", "an event given back that was never sent")
             target: Target = outlet.target
             if target.placement is not placement or target.broadcast:
                 raise BadFrame("garbage", "an event given back that was never sent")
             try:
-                body = self._decode(target.event, bytes(payload))
+                body = self._decode(target.event, bytes(event.payload))
             except (DecodeError, RecursionError):
                 # The decoder's words may show a private value.
                 detail = f"an event {target.event!r} given back that can't be decoded"
                 raise BadFrame("garbage", detail) from None
             outlet.acknowledged(1)
             # Whoever owns the key now is not asked: it counts what it sheds.
-            outlet.judged(sequence, "", 0.0)
-            lineage = _lineage(link, depth, *ancestry) if depth else None
+            outlet.judged(event.sequence, "", 0.0)
+            branch = outlet.children.pop(event.sequence, None)
             block, _ = placement.hold_for(target.key_of(body))
-            parcel = Parcel(target, block, sequence, bytes(payload), body, lineage, sent)
+            parcel = Parcel(
+                target,
+                block,
+                event.sequence,
+                bytes(event.payload),
+                body,
+                _lineage(link, event),
+                event.credits,
+                branch,
+                event.sent,
+            )
             placement.give_back(parcel, link.node, message.owner)
 
     def _await_owner(
@@ -139,15 +168,26 @@ class KeyMoves:
             if outlet is None:
                 waiting.popleft()
                 self._lose(parcel.target, "owner unreachable")
+                parcel.lose(self._node, "owner unreachable")
             elif outlet.room > 0:
                 outlet.room -= 1
                 waiting.popleft()
+                if parcel.branch is not None:
+                    outlet.children[parcel.sequence] = parcel.branch
                 outlet.send(
-                    parcel.sequence, parcel.payload, parcel.body, parcel.lineage, parcel.sent
+                    parcel.sequence,
+                    parcel.payload,
+                    parcel.body,
+                    parcel.lineage,
+                    parcel.credits,
+                    parcel.branch is not None,
+                    parcel.sent,
                 )
             else:
                 outlet.when_room(partial(self._resume, placement, hold, outlet))
+                self._flush()
                 return
+        self._flush()
         placement.release(hold)
 
     def _resume(
@@ -162,9 +202,12 @@ class KeyMoves:
         return taken
 
 
-def _lineage(
-    link: Link, depth: int, cause_node: int, cause_sequence: int, root_node: int, root_sequence: int
-) -> Lineage:
-    cause = link.own_name_of(cause_node), cause_sequence
-    root = (link.own_name_of(root_node), root_sequence) if root_node >= 0 else cause
-    return Lineage(depth, *cause, *root)
+def _lineage(link: Link, event: Returned) -> Lineage | None:
+    deadline = event.deadline / 1000
+    if event.path <= 0:
+        return Lineage(None, "", 0, "", 0, deadline, event.max_depth) if deadline else None
+    cause = root = link.own_name_of(event.cause_node), event.cause_sequence
+    if event.root_node >= 0:
+        root = link.own_name_of(event.root_node), event.root_sequence
+    path = link.own_path_of(event.path)
+    return Lineage(path, *cause, *root, deadline, event.max_depth)

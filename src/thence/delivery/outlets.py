@@ -13,19 +13,18 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from thence.cascade.settlement import Branch, Tally
 from thence.delivery.advice import HeededAdvice
 from thence.events import Event
-from thence.events.envelope import Arrival, consequence_form, dated_form
+from thence.events.envelope import DEFAULT, LOOK_CLOSER, Arrival, consequence_form, full_form
 from thence.events.lineage import Lineage
 from thence.mesh.link import Link
+from thence.mesh.messages import Subscribed, Track
 
-__all__ = ["EMIT_PATIENCE", "REPLACED", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
+__all__ = ["EMIT_PATIENCE", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
 
 EMIT_PATIENCE = 30.0
 """Seconds that a root emit waits for room at a receiver that does not keep up, unless that has less time."""
-
-REPLACED = "replaced by a newer one"
-"""Why an event is not sent, or not handled, that gave way to a newer one of its key."""
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
 
@@ -51,6 +50,7 @@ class Outlet:
         "advice",
         "answers",
         "asked",
+        "children",
         "closed",
         "congested",
         "ended",
@@ -58,13 +58,31 @@ class Outlet:
         "patience",
         "reserved",
         "room",
+        "root_credits",
+        "spreads",
+        "starts",
         "target",
         "window",
     )
 
-    def __init__(self, node: str, window: int, answers: bool = False) -> None:
+    def __init__(
+        self,
+        node: str,
+        window: int,
+        answers: bool = False,
+        starts: int = 1,
+        spreads: bool = True,
+    ) -> None:
         self.node = node
         self.window = window
+        self.starts = starts
+        """How many handlers an event starts there."""
+        self.spreads = spreads
+        """Whether these may emit anything."""
+        self.root_credits = 0
+        """What a root event with the node's own budget may cause there."""
+        self.children: dict[int, Branch] = {}
+        """By sequence number, who waits for an event and all its consequences to end."""
         self.patience = EMIT_PATIENCE
         """Seconds that a root emit waits for room here."""
         self.answers = answers
@@ -99,14 +117,28 @@ class Outlet:
         sequence: int,
         payload: bytes,
         body: Event,
-        lineage: Lineage | None,
+        lineage: Lineage | None = None,
+        credits: int = 0,
+        tracked: bool = False,
         sent: int = 0,
     ) -> None:
         """Put one event on its way. The caller has taken the room for it.
 
-        ``sent``: when it was emitted, in milliseconds of this node's stopwatch, where that matters.
+        ``credits``: how many handler starts it may cause, those that it is for apart; ``tracked``: whether its
+        end, and that of all its consequences, is to be reported; ``sent``: when it was emitted, in milliseconds
+        of this node's stopwatch, where that matters.
         """
         raise NotImplementedError
+
+    def track(self, sequence: int, branch: Branch) -> None:
+        """``branch`` waits for the end of a root event that has been sent in this tick."""
+        self.children[sequence] = branch
+
+    def settled(self, sequence: int, tally: Tally) -> None:
+        """An event and all its consequences have ended. What was told before is ignored."""
+        branch = self.children.pop(sequence, None)
+        if branch is not None:
+            branch.child_ended(tally)
 
     def judged(self, sequence: int, reason: str, wait: float) -> None:
         """The receiver has let an event in, or refused it for that reason."""
@@ -180,13 +212,14 @@ class Outlet:
 class LinkOutlet(Outlet):
     """Events to a peer, appended to the frame that its link is filling."""
 
-    __slots__ = ("_numbers", "link", "number")
+    __slots__ = ("link", "number")
 
-    def __init__(self, link: Link, number: int, window: int, answers: bool = False) -> None:
-        super().__init__(link.node, window, answers)
+    def __init__(self, link: Link, wanted: Subscribed) -> None:
+        super().__init__(link.node, wanted.window, wanted.answers, wanted.handlers, wanted.spreads)
         self.link = link
-        self.number = number
-        self._numbers = link.number_of
+        self.number = wanted.number
+        if wanted.patience is not None:
+            self.patience = min(max(wanted.patience, 0.0), EMIT_PATIENCE)
         if link.congested:
             self.set_congested(True)
 
@@ -195,60 +228,88 @@ class LinkOutlet(Outlet):
         sequence: int,
         payload: bytes,
         body: Event,
-        lineage: Lineage | None,
+        lineage: Lineage | None = None,
+        credits: int = 0,
+        tracked: bool = False,
         sent: int = 0,
     ) -> None:
         """Append the event to the frame."""
-        form: tuple[object, ...]
-        if sent:
-            form = dated_form(self.number, sequence, payload, lineage, self._numbers, sent)
-        elif lineage is None:
-            form = (self.number, sequence, Raw(payload))
-        else:
-            # Naming a node may send what is buffered, so it comes before looking at the frame.
-            form = consequence_form(self.number, sequence, payload, lineage, self._numbers)
         link = self.link
+        if link.events.count and not link.events.count & 7:
+            link.cut_frame()
+        form: tuple[object, ...]
+        # Naming a node or a path may send what is buffered, so it comes before looking at the frame.
+        if (
+            tracked
+            or sent
+            or (
+                lineage is not None and (lineage.path is None or lineage.max_depth != DEFAULT.depth)
+            )
+        ):
+            form = full_form(self.number, sequence, payload, credits, lineage, link, tracked, sent)
+        elif lineage is not None:
+            form = consequence_form(self.number, sequence, payload, credits, lineage, link)
+        elif credits:
+            form = (self.number, sequence, Raw(payload), credits)
+        else:
+            form = (self.number, sequence, Raw(payload))
         events = link.events
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
         if count == 1:
             link.touch()
-        elif not count & 7:
-            link.cut_frame()
+
+    def track(self, sequence: int, branch: Branch) -> None:
+        """Ask the peer to report on a root event that has been sent with nothing said about it."""
+        super().track(sequence, branch)
+        self.link.say(Track(self.number, sequence))
 
 
 class LocalOutlet(Outlet):
     """Events to a service of this very node: the decoded copy goes straight to its line."""
 
-    __slots__ = ("_arrival", "_enqueue", "number")
+    __slots__ = ("_arrival", "_enqueue", "_track")
 
     def __init__(
         self,
         node: str,
-        number: int,
         window: int,
         arrival: type[Arrival],
         enqueue: Callable[[Any], None],
+        track: Callable[[int], None],
         answers: bool = False,
+        starts: int = 1,
+        spreads: bool = True,
     ) -> None:
-        super().__init__(node, window, answers)
-        self.number = number
+        super().__init__(node, window, answers, starts, spreads)
         self._arrival = arrival
         self._enqueue = enqueue
+        self._track = track
 
     def send(
         self,
         sequence: int,
         payload: bytes,
         body: Event,
-        lineage: Lineage | None,
+        lineage: Lineage | None = None,
+        credits: int = 0,
+        tracked: bool = False,
         sent: int = 0,
     ) -> None:
         """Append the event's copy to the local line."""
-        if lineage is None:
-            arrival = self._arrival(sequence, body)
-        else:
-            arrival = self._arrival(sequence, body, lineage.depth, lineage=lineage)
+        arrival = self._arrival(sequence, body, credits)
+        if lineage is not None:
+            arrival.lineage = lineage
+            arrival.due = lineage.deadline
+            arrival.path = lineage.depth
+        if tracked:
+            arrival.tracked = 1
+            arrival.path = arrival.path or LOOK_CLOSER
         if sent:
             arrival.sent = sent
         self._enqueue(arrival)
+
+    def track(self, sequence: int, branch: Branch) -> None:
+        """Have the event tracked, which is still in the line."""
+        super().track(sequence, branch)
+        self._track(sequence)

@@ -14,15 +14,19 @@ from operator import itemgetter
 from thence.clock import stopwatch
 from thence.delivery.advice import advice_on
 from thence.delivery.hosted import HostedHandler, Subscription
+from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.reasons import (
+    BREAKER,
+    CASCADE_EXPIRED,
+    CLOSING,
+    EXPIRED,
+    LOOP,
+    OVERLOADED,
+    QUEUE_FULL,
+)
 from thence.events.envelope import Arrival
 
-__all__ = ["CLOSING", "NEVER", "OVERLOADED", "QUEUE_FULL", "Queueing"]
-
-CLOSING = "closing"
-BREAKER = "breaker open"
-EXPIRED = "expired"
-OVERLOADED = "overloaded"
-QUEUE_FULL = "queue full"
+__all__ = ["NEVER", "Queueing"]
 
 NEVER = float("inf")
 
@@ -42,7 +46,9 @@ class Queueing:
         shed: Callable[[HostedHandler, Arrival, str], None],
         settle: Callable[[], None],
         wake: Callable[[], None],
+        loops: LoopGuard,
     ) -> None:
+        self._loops = loops
         self._loop = asyncio.get_running_loop()
         self.now = stopwatch(self._loop)
         """Seconds, as limits count them."""
@@ -69,6 +75,8 @@ class Queueing:
             arrival.since = arrival.source.read_at or self.now()
         if self._stopped:
             reason = CLOSING
+        elif arrival.path > 0 and self._loops.cuts(handler, arrival):
+            reason = LOOP
         elif objection := self._objection(handler, arrival, self.now()):
             reason = objection
         # Whoever waits in line goes first, or the followers in a busy lane would take every free place.
@@ -133,6 +141,8 @@ class Queueing:
         """Why an arrival should not begin any more, limits aside."""
         if now >= _expiry_of(arrival):
             return EXPIRED
+        if now >= arrival.due:
+            return CASCADE_EXPIRED
         if handler.queue_delay is not None and self.is_late(handler, arrival):
             return OVERLOADED
         if handler.breaker.state != "closed" and not handler.breaker.allows(now):
@@ -191,10 +201,15 @@ class Queueing:
     def _move_on_plainly(self, handler: HostedHandler) -> None:
         """The same for a handler of whose arrivals nothing but a place is asked."""
         line, service = handler.line, handler.service
+        now = self.now()
         while line.size and handler.in_flight < handler.concurrency:
+            arrival = line.pop(0.0)
+            if arrival.due <= now:
+                self._shed(handler, arrival, CASCADE_EXPIRED)
+                continue
             handler.in_flight += 1
             service.in_flight += 1
-            self.ready.append((handler, line.pop(0.0)))
+            self.ready.append((handler, arrival))
 
     def _move_on(self, handler: HostedHandler, at_most: int | None = None) -> bool:
         """Begin what waits in line, as far as there are places and the limit allows; whether any did."""
@@ -229,7 +244,8 @@ class Queueing:
             handler.alarm = None
         if self._stopped or not handler.has_place:
             return
-        due = min(handler.line.due, _expiry_of(handler.line.first()))
+        first = handler.line.first()
+        due = min(handler.line.due, _expiry_of(first), first.due)
         handler.alarm = self._loop.call_later(max(0.0, due - now), self._alarmed, handler)
 
     def _alarmed(self, handler: HostedHandler) -> None:
@@ -314,6 +330,9 @@ class Queueing:
         handler.open_keys.clear()
         batch = copy(members[-1])
         batch.members = members
+        for older in members[:-1]:
+            if older.record is not None:
+                older.record.refused("merged")
         batch.body = [member.body for member in members]
         return batch
 
@@ -325,4 +344,4 @@ class Queueing:
 def _expiry_of(arrival: Arrival) -> float:
     """When an arrival is too old to be handled, by this node's stopwatch."""
     ttl: float | None = arrival.subscription.event.policy.ttl
-    return NEVER if ttl is None else arrival.source.emitted_at(arrival.sent) + ttl
+    return NEVER if ttl is None else arrival.source.moment(arrival.sent) + ttl

@@ -12,15 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from thence.budget import Budget
+from thence.cascade.settlement import Failure
 from thence.clock import stopwatch
 from thence.delivery.advice import HeededAdvice
 from thence.delivery.moves import KeyMoves
-from thence.delivery.outlets import EMIT_PATIENCE, LinkOutlet, Outlet
+from thence.delivery.outlets import LinkOutlet, Outlet
 from thence.delivery.targets import Parcel, Route, Target
 from thence.events import Catalog, Event, EventSpec, spec_of
 from thence.events.envelope import Arrival
 from thence.events.lineage import Lineage
 from thence.events.schema import incompatibility
+from thence.identifiers import EventId
+from thence.mesh.cork import Cork
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
 from thence.mesh.messages import Advice, Incompatible, Moved, Subscribed
@@ -41,6 +45,8 @@ class RouteTable:
         catalog: Catalog,
         is_dead: Callable[[str], bool],
         fence_locally: Callable[[str, Callable[[], None]], None],
+        cork: Cork,
+        budget: Budget,
     ) -> None:
         self.node = node
         self.routes: dict[type[Event], Route] = {}
@@ -54,7 +60,10 @@ class RouteTable:
             decode=self._decode,
             is_dead=is_dead,
             lose=self.count_lost,
+            flush=cork.release,
         )
+        self.budget = budget
+        """What the cascade of a root event of this node may use up."""
         self.placements: dict[str, Placement[Parcel]] = {}
         self._name = name
         self._catalog = catalog
@@ -99,9 +108,7 @@ class RouteTable:
         assert link.peer is not None
         self.links[link.node] = link
         for wanted in link.peer.subscribed:
-            outlet = LinkOutlet(link, wanted.number, wanted.window, wanted.answers)
-            if wanted.patience is not None:
-                outlet.patience = min(max(wanted.patience, 0.0), EMIT_PATIENCE)
+            outlet = LinkOutlet(link, wanted)
             link.outlets[wanted.number] = outlet
             self._target(wanted.schema.name, wanted.service, wanted.broadcast).attach(
                 link.node, outlet
@@ -126,6 +133,17 @@ class RouteTable:
         # Those that wait there look for another place at once, so the routes come first.
         for outlet in outlets:
             self.count_lost(outlet.target, "connection lost", outlet.close())
+            self._write_off(outlet)
+
+    def _write_off(self, outlet: Outlet) -> None:
+        """Nobody will tell any more what became of the tracked events that went there."""
+        target: Target = outlet.target
+        children, outlet.children = outlet.children, {}
+        for sequence, branch in children.items():
+            event_id = str(EventId(self.node, sequence))
+            branch.child_lost(
+                Failure("lost", target.event, event_id, target.service, "connection lost")
+            )
 
     def set_ready(self, node: str, services: frozenset[str]) -> None:
         """That node's services take events from now on."""
@@ -174,7 +192,18 @@ class RouteTable:
         block, _ = target.placement.hold_for(target.key_of(arrival.body))
         body: Event = arrival.body
         payload = spec_of(type(body)).encode(body)
-        parcel = Parcel(target, block, arrival.sequence, payload, body, lineage, arrival.sent)
+        branch = target.outlets[self.node].children.pop(arrival.sequence, None)
+        parcel = Parcel(
+            target,
+            block,
+            arrival.sequence,
+            payload,
+            body,
+            lineage,
+            arrival.credits,
+            branch,
+            arrival.sent,
+        )
         target.placement.give_back(parcel, self.node, owner)
 
     def heed(self, outlet: Outlet, advice: Advice, now: float) -> None:
@@ -261,7 +290,9 @@ class RouteTable:
             for target in targets:
                 self._refuse_incompatible(route, target)
                 target.refresh(route.spec.key)
-            route.set_targets(tuple(target for target in targets if target.placement.nodes))
+            route.set_targets(
+                tuple(target for target in targets if target.placement.nodes), self.budget
+            )
 
     def _refuse_incompatible(self, route: Route, target: Target) -> None:
         target.refused.clear()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
+from thence.budget import Budget
+from thence.cascade.credits import CUT, divide
+from thence.cascade.settlement import Branch, Failure
 from thence.delivery.outlets import Outlet
 from thence.events import Event, EventSpec
 from thence.events.lineage import Lineage
 from thence.flow.limit import Gate, gate_for
+from thence.identifiers import EventId
 from thence.routing.placement import Hold, Placement
 
 __all__ = ["HeldOutlet", "Parcel", "Route", "Target"]
@@ -28,7 +32,18 @@ class Parcel(Struct, eq=False):
     payload: bytes
     body: Event
     lineage: Lineage | None
+    credits: int
+    branch: Branch | None
+    """Who waits for its end, if it is tracked."""
     sent: int
+
+    def lose(self, node: str, reason: str) -> None:
+        """It was not sent."""
+        if self.branch is not None:
+            event_id = str(EventId(node, self.sequence))
+            self.branch.child_lost(
+                Failure("lost", self.target.event, event_id, self.target.service, reason)
+            )
 
 
 class HeldOutlet(Outlet):
@@ -37,7 +52,8 @@ class HeldOutlet(Outlet):
     __slots__ = ("_block", "_hold", "_target")
 
     def __init__(self, target: Target, block: int, hold: Hold[Parcel]) -> None:
-        super().__init__("", MAX_HELD)
+        starts, spreads = _needs(target.outlets.values())
+        super().__init__("", MAX_HELD, starts=starts, spreads=spreads)
         self.room = MAX_HELD - len(hold)
         self._target, self._block, self._hold = target, block, hold
 
@@ -46,13 +62,26 @@ class HeldOutlet(Outlet):
         sequence: int,
         payload: bytes,
         body: Event,
-        lineage: Lineage | None,
+        lineage: Lineage | None = None,
+        credits: int = 0,
+        tracked: bool = False,
         sent: int = 0,
     ) -> None:
         """Let the event wait for its key."""
+        branch = self.children.pop(sequence, None)
+        target, block = self._target, self._block
         self._hold.waiting.append(
-            Parcel(self._target, self._block, sequence, payload, body, lineage, sent)
+            Parcel(target, block, sequence, payload, body, lineage, credits, branch, sent)
         )
+
+    def track(self, sequence: int, branch: Branch) -> None:
+        """Have the event tracked, which has just begun to wait."""
+        for parcel in reversed(self._hold.waiting):
+            if parcel.sequence == sequence and parcel.target is self._target:
+                parcel.branch = branch
+                return
+        target = self._target
+        branch.child_lost(Failure("lost", target.event, "", target.service, "its key moved"))
 
     def when_room(self, tell: Callable[[bool], bool]) -> None:
         """A full hold takes nothing more."""
@@ -146,6 +175,7 @@ class Route:
     __slots__ = (
         "emitted",
         "gate",
+        "needs",
         "outlets",
         "refusals",
         "seal",
@@ -164,6 +194,8 @@ class Route:
         """The outlets of all targets, when none of them leaves a choice."""
         self.single: Outlet | None = None
         """The outlet, when that is just one."""
+        self.needs: tuple[tuple[int, bool], ...] = ()
+        """For each of :attr:`outlets`, how many handlers it starts and whether they may emit anything."""
         self.services: tuple[str, ...] = ()
         """The services behind the targets."""
         self.refusals: dict[str, str] = {}
@@ -173,20 +205,46 @@ class Route:
         self.gate = Gate([gate_for(limit) for limit in limits]) if limits else None
         """What each emission has to pass."""
 
-    def set_targets(self, targets: tuple[Target, ...]) -> None:
-        """These services want the type now."""
+    def set_targets(self, targets: tuple[Target, ...], budget: Budget) -> None:
+        """These services want the type now; a root event has that budget."""
         self.targets = targets
+        enough = self._divide(targets, budget.events)
         self.services = tuple(dict.fromkeys(target.service for target in targets))
         outlets = [None if self.is_special(target) else target.only for target in targets]
         self.outlets = (
             None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)
         )
         self.single = outlets[0] if len(outlets) == 1 else None
-        if self.gate is not None:
+        self.needs = tuple((outlet.starts, outlet.spreads) for outlet in self.outlets or ())
+        if self.gate is not None or not enough:
             self.outlets = self.single = None
+            self.needs = ()
+
+    def _divide(self, targets: tuple[Target, ...], credits: int) -> bool:
+        """Note at each outlet what a root event may cause there; whether there is enough for all."""
+        deliveries: list[list[Outlet]] = []
+        for target in targets:
+            if target.broadcast:
+                deliveries += [[outlet] for outlet in target.candidates]
+            else:
+                deliveries.append(list(target.outlets.values()))
+        shares = divide(credits, [_needs(outlets) for outlets in deliveries])
+        for outlets, share in zip(deliveries, shares, strict=True):
+            for outlet in outlets:
+                outlet.root_credits = max(share, 0)
+        return CUT not in shares
 
     def is_special(self, target: Target) -> bool:
         """Whether more is to be done than to send: the short way is for types without policies."""
         return self.spec.policy.ttl is not None or any(
             outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
         )
+
+
+def _needs(outlets: Iterable[Outlet]) -> tuple[int, bool]:
+    """How many handlers an event starts at one of these replicas, and whether they may emit anything."""
+    starts, spreads = 0, False
+    for outlet in outlets:
+        starts = max(starts, outlet.starts)
+        spreads = spreads or outlet.spreads
+    return max(starts, 1), spreads

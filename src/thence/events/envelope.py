@@ -1,33 +1,44 @@
 """An event on its way: what travels around the payload, and what the receiver notes on it.
 
 On the wire an envelope is an array: the receiver's number for the subscription, the emitter's sequence
-number, the payload; for a consequence also its depth, its cause and, unless that is the cause, its root.
-Node ids travel as numbers that the two ends of a link agreed on. One class per subscription, so that a
-whole frame of mixed types is decoded, validated and led to its handlers by one call.
+number, the payload; how many handler starts it may cause; for a consequence also its path, its cause, its
+deadline and, unless that is the cause, its root. Node ids and paths travel as numbers that the two ends of a
+link agreed on. One class per subscription, so that a whole frame of mixed types is decoded, validated and
+led to its handlers by one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
 from msgspec import Raw, Struct
 
+from thence.budget import Budget
 from thence.events.event import Event
-from thence.events.lineage import Lineage
+from thence.events.lineage import Lineage, Path
 from thence.identifiers import EventId
 
 __all__ = [
+    "DEFAULT",
+    "LOOK_CLOSER",
     "Arrival",
+    "Numbers",
     "Source",
+    "ancestry_of",
     "consequence_form",
-    "dated_form",
+    "due_of",
     "envelope_for",
     "event_id_of",
-    "lineage_below",
+    "full_form",
     "lineage_of",
 ]
+
+DEFAULT = Budget()
+"""What an envelope means that says nothing about it."""
+
+LOOK_CLOSER = -1
+"""In place of a path: a root event with which there is more to do than to run its handler."""
 
 
 class Source(Protocol):
@@ -37,17 +48,30 @@ class Source(Protocol):
     label: str
     read_at: float
     """When what is being handled was read; 0.0 for just now."""
+    sent_at: float
+    """When what is being handled was sent, in seconds of this node's stopwatch."""
 
     def name_of(self, number: int) -> str:
         """The node id that a number in the arrival's envelope stands for."""
+        ...
+
+    def path_of(self, number: int) -> Path:
+        """The path that a number in the arrival's envelope stands for."""
         ...
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         """Acknowledge ``count`` arrivals of subscription ``number``."""
         ...
 
-    def emitted_at(self, sent: int) -> float:
-        """When an event was emitted that carries that moment, in seconds of this node's stopwatch."""
+    def moment(self, milliseconds: int) -> float:
+        """A moment that an arrival carries, in seconds of this node's stopwatch."""
+        ...
+
+    def settle(self, number: int, sequence: int, tally: Any) -> None:
+        """Report that a tracked event and all its consequences have ended.
+
+        ``tally``: a :class:`thence.cascade.settlement.Tally`.
+        """
         ...
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
@@ -68,11 +92,20 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     subscription: ClassVar[Any]
     sequence: int
     body: Any
-    depth: int = 0
+    credits: int = 0
+    """How many handler starts its own handlers may cause."""
+    path: int = 0
+    """0 or less for a root event."""
     cause_node: int = 0
     cause_sequence: int = 0
+    deadline: int = 0
+    """When plain events of its cascade are not begun any more, in milliseconds of the emitter's stopwatch; 0 for
+    the default time after it was sent."""
     root_node: int = -1
     root_sequence: int = 0
+    max_depth: int = DEFAULT.depth
+    tracked: int = 0
+    """Whether the emitter wants to know when it and all its consequences have ended."""
     sent: int = 0
     """When it was emitted, in milliseconds of the emitter's stopwatch; 0 for types without a time to live."""
     lineage: Any = None
@@ -81,6 +114,12 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     """When it began to wait for its handler, by the node's stopwatch."""
     members: Any = None
     """For a batch, the arrivals in it. The batch itself is the newest of them, with all their bodies."""
+    due: Any = None
+    """The deadline, in seconds of this node's stopwatch, as soon as it waits for anything."""
+    record: Any = None
+    """If it is tracked, the :class:`thence.cascade.settlement.Branch` that it is."""
+    given: Any = None
+    """Credits that running handlers have given away already, by handler."""
 
 
 def envelope_for(event_type: type[Event], number: int, subscription: object) -> type[Arrival]:
@@ -93,6 +132,9 @@ def envelope_for(event_type: type[Event], number: int, subscription: object) -> 
             ("source", None, None),
             ("since", None, None),
             ("members", None, None),
+            ("due", None, None),
+            ("record", None, None),
+            ("given", None, None),
         ],
         bases=(Arrival,),
         namespace={"subscription": subscription},
@@ -109,63 +151,97 @@ def event_id_of(arrival: Arrival) -> EventId:
     return EventId(arrival.source.node, arrival.sequence)
 
 
-def lineage_of(arrival: Arrival) -> Lineage | None:
-    """The ancestry of the event that arrived, None for a root."""
-    if arrival.depth == 0:
-        return None
-    if arrival.lineage is None:
+def due_of(arrival: Arrival) -> float:
+    """When the arrival must not be begun any more, in seconds of this node's stopwatch.
+
+    To be asked while its frame is being handled, if the answer was not noted then.
+    """
+    due: float | None = arrival.due
+    if due is not None:
+        return due
+    source: Source = arrival.source
+    return source.moment(arrival.deadline) if arrival.deadline else source.sent_at + DEFAULT.seconds
+
+
+def ancestry_of(arrival: Arrival) -> Lineage | None:
+    """The lineage of the event that arrived; None for a root with the default budget."""
+    if arrival.lineage is None and (arrival.path > 0 or arrival.deadline):
         source: Source = arrival.source
-        cause = (source.name_of(arrival.cause_node), arrival.cause_sequence)
-        root = cause
-        if arrival.root_node >= 0:
-            root = (source.name_of(arrival.root_node), arrival.root_sequence)
-        arrival.lineage = Lineage(arrival.depth, *cause, *root)
-    known: Lineage = arrival.lineage
+        due = source.moment(arrival.deadline)
+        if arrival.path <= 0:
+            arrival.lineage = Lineage(None, "", 0, "", 0, due, arrival.max_depth)
+        else:
+            cause = (source.name_of(arrival.cause_node), arrival.cause_sequence)
+            root = cause
+            if arrival.root_node >= 0:
+                root = (source.name_of(arrival.root_node), arrival.root_sequence)
+            path = source.path_of(arrival.path)
+            arrival.lineage = Lineage(path, *cause, *root, due, arrival.max_depth)
+    known: Lineage | None = arrival.lineage
     return known
 
 
-def lineage_below(arrival: Arrival) -> Lineage:
-    """The ancestry of a consequence of the event that arrived."""
-    node, sequence = arrival.source.node, arrival.sequence
-    if arrival.depth == 0:
-        return Lineage(1, node, sequence, node, sequence)
-    above = lineage_of(arrival)
-    assert above is not None
-    return Lineage(above.depth + 1, node, sequence, above.root_node, above.root_sequence)
+def lineage_of(arrival: Arrival) -> Lineage | None:
+    """The ancestry of the event that arrived, None for a root."""
+    lineage = ancestry_of(arrival)
+    return None if lineage is None or lineage.path is None else lineage
+
+
+class Numbers(Protocol):
+    """What stands for node ids and paths in the envelopes of one link."""
+
+    def number_of(self, node: str) -> int:
+        """The number of a node id."""
+        ...
+
+    def number_of_path(self, path: Path) -> int:
+        """The number of a path, 1 or more."""
+        ...
 
 
 def consequence_form(
-    number: int, sequence: int, payload: bytes, lineage: Lineage, numbers: Callable[[str], int]
+    number: int, sequence: int, payload: bytes, credits: int, lineage: Lineage, numbers: Numbers
 ) -> tuple[object, ...]:
-    """What is encoded for a consequence; ``numbers(node)`` gives the link's number for a node id.
+    """What is encoded for a consequence.
 
-    For a root it is just ``(number, sequence, Raw(payload))``.
+    For a root it is just ``(number, sequence, Raw(payload))``, and its credits if there are any.
     """
-    cause = numbers(lineage.cause_node)
-    if lineage.depth == 1:
-        return (number, sequence, Raw(payload), 1, cause, lineage.cause_sequence)
-    return (
+    path = lineage.path
+    assert path is not None
+    above = (
         number,
         sequence,
         Raw(payload),
-        lineage.depth,
-        cause,
+        credits,
+        numbers.number_of_path(path),
+        numbers.number_of(lineage.cause_node),
         lineage.cause_sequence,
-        numbers(lineage.root_node),
-        lineage.root_sequence,
+        int(lineage.deadline * 1000),
     )
+    if path.above is None:
+        return above
+    return (*above, numbers.number_of(lineage.root_node), lineage.root_sequence)
 
 
-def dated_form(
+def full_form(
     number: int,
     sequence: int,
     payload: bytes,
+    credits: int,
     lineage: Lineage | None,
-    numbers: Callable[[str], int],
+    numbers: Numbers,
+    tracked: bool,
     sent: int,
 ) -> tuple[object, ...]:
-    """What is encoded for an event that carries the moment of its emission."""
+    """What is encoded for an event of which there is more to tell."""
     if lineage is None:
-        return (number, sequence, Raw(payload), 0, 0, 0, -1, 0, sent)
-    form = consequence_form(number, sequence, payload, lineage, numbers)
-    return (*form, *(-1, 0)[len(form) - 6 :], sent)
+        form: tuple[object, ...] = (number, sequence, Raw(payload), credits, 0, 0, 0, 0)
+    elif lineage.path is None:
+        deadline = int(lineage.deadline * 1000)
+        form = (number, sequence, Raw(payload), credits, 0, 0, 0, deadline)
+    else:
+        form = consequence_form(number, sequence, payload, credits, lineage, numbers)
+    if len(form) < 10:
+        form = (*form, -1, 0)
+    max_depth = DEFAULT.depth if lineage is None else lineage.max_depth
+    return (*form, max_depth, int(tracked), sent)

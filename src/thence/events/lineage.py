@@ -1,26 +1,78 @@
-"""Where an event comes from: the event that caused it and the root of its cascade. Data only."""
+"""Where an event comes from: what caused it, the root of its cascade, the handlers between. Data only."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from thence.identifiers import EventId
 
-__all__ = ["Lineage"]
+__all__ = ["Lineage", "Path"]
+
+
+class Path:
+    """The handlers between a root event and one of its consequences. Compared by identity."""
+
+    __slots__ = ("above", "depth", "handler", "visits")
+
+    def __init__(self, above: Path | None, handler: str) -> None:
+        self.above = above
+        """The path to the event that ``handler`` handled; None for a root."""
+        self.handler = handler
+        """``service.handler``."""
+        self.depth: int = 1 if above is None else above.depth + 1
+        """How many handlers: how far from the root."""
+        self.visits = 1
+        """How often ``handler`` is among them."""
+        while above is not None:
+            self.visits += above.handler == handler
+            above = above.above
+
+    @classmethod
+    def through(cls, handlers: Iterable[str]) -> Path:
+        """The path through these handlers, the root's first. There must be one."""
+        path = None
+        for handler in handlers:
+            path = cls(path, handler)
+        assert path is not None
+        return path
+
+    @property
+    def handlers(self) -> tuple[str, ...]:
+        """All of them, the root's first."""
+        names: list[str] = []
+        path: Path | None = self
+        while path is not None:
+            names.append(path.handler)
+            path = path.above
+        return tuple(reversed(names))
+
+    def __repr__(self) -> str:
+        return f"<Path {' → '.join(self.handlers)}>"
 
 
 class Lineage(Struct, frozen=True, gc=False):
-    """The ancestry of a consequence. A root event has none.
+    """The ancestry of an event, and what its cascade has left of time and hops.
 
     Flat, because one is made for every handler run that has consequences.
     """
 
-    depth: int
-    """How far from the root: 1 for a direct consequence of it."""
+    path: Path | None
+    """None for a root event; one of those has a lineage only if it has a budget of its own."""
     cause_node: str
     cause_sequence: int
     root_node: str
     root_sequence: int
+    deadline: float
+    """When plain events of the cascade are not begun any more, in seconds of this node's stopwatch."""
+    max_depth: int
+    """The depth that none of its consequences may exceed."""
+
+    @property
+    def depth(self) -> int:
+        """How far from the root: 0 for the root itself."""
+        return 0 if self.path is None else self.path.depth
 
     @property
     def cause(self) -> EventId:

@@ -10,6 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -194,22 +195,25 @@ class Handler:
         policy.check_events(shown, events)
         return cls(function, shown, events, policy, _takes_context(function, shown))
 
-    @property
-    def run(self) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """The function as an async one, whatever it was declared as."""
+    def run_in(self, threads: Executor | None) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """The function as an async one, whatever it was declared as; a plain one runs in ``threads``."""
         function = self.function
-        called = function if inspect.isroutine(function) else type(function).__call__
-        if inspect.isasyncgenfunction(called):
+        if inspect.isasyncgenfunction(self._called):
             return functools.partial(_collect, function)
-        if inspect.iscoroutinefunction(called):
+        if inspect.iscoroutinefunction(self._called):
             return function
-        return functools.partial(_in_thread, function)
+        return functools.partial(_in_thread, threads, function)
 
     @property
     def suspends(self) -> bool:
         """Whether it certainly suspends: a plain function waits for its thread."""
-        run: object = self.run
-        return isinstance(run, functools.partial) and run.func is _in_thread
+        called = self._called
+        return not (inspect.isasyncgenfunction(called) or inspect.iscoroutinefunction(called))
+
+    @property
+    def _called(self) -> Any:
+        function = self.function
+        return function if inspect.isroutine(function) else type(function).__call__
 
 
 def _takes_context(function: Callable[..., Any], name: str) -> bool:
@@ -233,7 +237,9 @@ async def _collect(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     return [consequence async for consequence in function(*arguments)]
 
 
-async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+async def _in_thread(
+    threads: Executor | None, function: Callable[..., Any], *arguments: Any
+) -> Any:
     """Run a plain function in a thread.
 
     A thread can't be stopped: when the run is cancelled, by its timeout for example, this still waits for
@@ -250,7 +256,7 @@ async def _in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
     loop = asyncio.get_running_loop()
     context = contextvars.copy_context()
-    running = loop.run_in_executor(None, context.run, call)
+    running = loop.run_in_executor(threads, context.run, call)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -28,13 +28,15 @@ class Flushable(Protocol):
 class Cork:
     """Collects what must be flushed. Use as a context manager around the handling of a batch."""
 
-    __slots__ = ("_flushed", "_loop", "_scheduled", "depth", "waiting")
+    __slots__ = ("_flushed", "_loop", "_scheduled", "alone", "depth", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.waiting: list[Flushable] = []
         self.depth = 0
         """How many batches are being handled, one within the other. While there is one, nothing is flushed."""
+        self.alone = False
+        """Whether what was emitted last came alone: whoever emitted it is to call :meth:`release`."""
         self._scheduled = False
         self._flushed = 0.0
 
@@ -51,12 +53,30 @@ class Cork:
             self._scheduled = True
             self._loop.call_soon(self._tick)
 
+    def touch_by_event(self, buffer: Flushable) -> None:
+        """The same for an event, about which its emitter has something to decide before it leaves."""
+        self.waiting.append(buffer)
+        if self.depth or self._scheduled or self.alone:
+            return
+        now = time.perf_counter()
+        if now - self._flushed > ALONE:
+            self._flushed = now
+            self.alone = True
+        else:
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
     def __enter__(self) -> None:
         self.depth += 1
 
     def __exit__(self, *_: object) -> None:
         self.depth -= 1
         if not self.depth and self.waiting:
+            self.flush()
+
+    def release(self) -> None:
+        """Let go of what came alone: its emitter has decided."""
+        if self.alone:
             self.flush()
 
     def _tick(self) -> None:
@@ -66,6 +86,7 @@ class Cork:
 
     def flush(self) -> None:
         """Flush every buffer that was touched."""
+        self.alone = False
         waiting, self.waiting = self.waiting, []
         for buffer in waiting:
             buffer.flush()

@@ -1,8 +1,9 @@
 """Frames: how messages are told apart in a stream of bytes.
 
-A frame is four bytes of length (big-endian, of the body alone), one byte that says what the body is, and
-the body. Events travel as one MessagePack array a frame, so that a receiver decodes a whole batch in
-one call; everything else is a message of :mod:`thence.mesh.messages`.
+A frame is four bytes of length (big-endian, of what follows the next byte), one byte that says what follows,
+and that. Events travel as one MessagePack array a frame, so that a receiver decodes a whole batch in one call;
+before it stands when the frame was sent, in four bytes: the sender's stopwatch, in milliseconds. Everything
+else is a message of :mod:`thence.mesh.messages`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,29 @@ __all__ = [
     "HEADER",
     "MAX_FRAME",
     "MESSAGE",
+    "STAMP",
     "BadFrame",
     "EventsFrame",
     "FrameReader",
+    "age",
     "message_frame",
+    "stamped",
 ]
 
 EVENTS = 1
 MESSAGE = 2
 
 HEADER = 5
+STAMP = 4
 MAX_FRAME = 8 * 1024 * 1024
 """Bytes that a frame's body may have. A type's byte budget stays well below it."""
 
 _header = struct.Struct(">IB")
 _read_header: Callable[..., tuple[int, int]] = _header.unpack_from
-_events_header = struct.Struct(">IBBI")
+_events_header = struct.Struct(">IBIBI")
+_read_events_header: Callable[..., tuple[int, int, int]] = struct.Struct(">IBI").unpack_from
 _ARRAY32 = 0xDD
+_STAMPS = 1 << 32
 
 
 class BadFrame(ThenceError):
@@ -47,10 +54,12 @@ class BadFrame(ThenceError):
 class FrameReader:
     """Cuts a stream of bytes into frames, whatever pieces it arrives in."""
 
-    __slots__ = ("_kept", "_needed", "max_frame")
+    __slots__ = ("_kept", "_needed", "max_frame", "stamp")
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self.max_frame = max_frame
+        self.stamp = 0
+        """What stands before the events that :meth:`single_batch` has found."""
         self._kept = bytearray()
         self._needed: int = HEADER
 
@@ -60,14 +69,14 @@ class FrameReader:
         return bool(self._kept)
 
     def single_batch(self, data: bytes) -> bytes | None:
-        """The body, when ``data`` is exactly one frame of events. Else None: it is still to be fed.
+        """The events, when ``data`` is exactly one frame of them. Else None: it is still to be fed.
 
         By far the most frequent case, with the least that can be done for it.
         """
-        if len(data) > HEADER and not self._kept:
-            length, kind = _read_header(data)
+        if len(data) > HEADER + STAMP and not self._kept:
+            length, kind, self.stamp = _read_events_header(data)
             if kind == EVENTS and length == len(data) - HEADER <= self.max_frame:
-                return data[HEADER:]
+                return data[HEADER + STAMP :]
         return None
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -105,6 +114,23 @@ class FrameReader:
         return frames
 
 
+def stamped(body: bytes) -> tuple[int, bytes]:
+    """The stamp in the body of a frame of events, and the events.
+
+    :raises BadFrame: it is too short.
+    """
+    if len(body) <= STAMP:
+        raise BadFrame("garbage", f"a frame of events of {len(body)} bytes")
+    return int.from_bytes(body[:STAMP], "big"), body[STAMP:]
+
+
+def age(stamp: int, now: float) -> float:
+    """How many seconds ago a stamp was made, when the stopwatch that made it shows ``now``."""
+    milliseconds = (int(now * 1000) - stamp) % _STAMPS
+    # Half a round ahead is a little behind: two stopwatches are never compared exactly.
+    return milliseconds / 1000 if milliseconds < _STAMPS // 2 else 0.0
+
+
 def message_frame(body: bytes) -> bytes:
     """One message, framed."""
     return _header.pack(len(body), MESSAGE) + body
@@ -119,10 +145,13 @@ class EventsFrame:
         self.buffer = bytearray(_events_header.size)
         self.count = 0
 
-    def take(self) -> bytearray:
-        """The finished frame; what is appended from now on belongs to the next."""
+    def take(self, now: float = 0.0) -> bytearray:
+        """The finished frame, sent ``now``; what is appended from now on belongs to the next."""
         buffer = self.buffer
-        _events_header.pack_into(buffer, 0, len(buffer) - HEADER, EVENTS, _ARRAY32, self.count)
+        stamp = int(now * 1000) % _STAMPS
+        _events_header.pack_into(
+            buffer, 0, len(buffer) - HEADER, EVENTS, stamp, _ARRAY32, self.count
+        )
         self.buffer = bytearray(_events_header.size)
         self.count = 0
         return buffer

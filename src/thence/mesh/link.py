@@ -14,8 +14,19 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from thence.budget import DEEPEST
+from thence.cascade.settlement import Tally
+from thence.events.lineage import Path
 from thence.mesh.cork import Cork
-from thence.mesh.frames import EVENTS, BadFrame, EventsFrame, FrameReader, message_frame
+from thence.mesh.frames import (
+    EVENTS,
+    BadFrame,
+    EventsFrame,
+    FrameReader,
+    age,
+    message_frame,
+    stamped,
+)
 from thence.mesh.messages import (
     PROTOCOL,
     Advice,
@@ -24,8 +35,10 @@ from thence.mesh.messages import (
     Judged,
     Message,
     Names,
+    Paths,
     Ping,
     Refuse,
+    Settled,
     decode_message,
     encode_message,
 )
@@ -46,7 +59,13 @@ MAX_ID = 64
 MAX_NAMES = 4096
 """Node ids that one side may name to the other before numbering starts anew."""
 
+MAX_PATHS = 4096
+"""Paths that one side may name to the other before numbering starts anew."""
+MAX_PATH_CHARACTERS = 1_000_000
+"""The same for the length of all their handlers' names together."""
+
 UNKNOWN_NODE = "0" * 20
+UNKNOWN_PATH = Path(None, "?")
 
 
 class LinkOwner(Protocol):
@@ -55,6 +74,10 @@ class LinkOwner(Protocol):
     cork: Cork
     now: Callable[[], float]
     """This node's stopwatch."""
+
+    def departing(self) -> None:
+        """Events are about to be written: whatever the peer is to know before them is to be said now."""
+        ...
 
     def connected(self, link: Link) -> None:
         """There is a connection; nobody has introduced themselves yet."""
@@ -116,12 +139,20 @@ class Link(asyncio.Protocol):
         self.outlets: dict[int, Any] = {}
         """By the peer's number of a subscription, what this node sends there."""
         self.heard_at = 0.0
+        self.paths: list[Path] = []
+        """What the peer's path numbers stand for, from 1 on."""
         self.read_at = 0.0
         """When the batch that is being handled was read, if others of the same reading were handled before it."""
+        self.sent_at = 0.0
+        """When the batch that is being handled was sent, by this node's stopwatch."""
+        self.to_track: set[tuple[int, int]] = set()
+        """Root events that the peer wants tracked and that have not come yet: subscription and sequence number."""
         self.incomplete_since: float | None = None
         self.bytes_written = 0
         self._owner = owner
         self._received = owner.received
+        self._departing = owner.departing
+        self._now = owner.now
         self._cork = owner.cork
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -131,6 +162,10 @@ class Link(asyncio.Protocol):
         self._advised: dict[tuple[int, str | int | None], float] = {}
         """By subscription and key, when the peer was last advised about it."""
         self._numbers: dict[str, int] = {}
+        self._path_numbers: dict[Path, int] = {}
+        self._path_characters = 0
+        self._paths_heard = 0
+        self._settled: list[tuple[int, int, Tally]] = []
         self._ending: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -156,7 +191,7 @@ class Link(asyncio.Protocol):
         try:
             batch = self._reader.single_batch(data)
             if batch is not None and self.established:
-                self._received(self, batch)
+                self._receive(self._reader.stamp, batch)
             else:
                 self._take_apart(data)
         except BadFrame as error:
@@ -193,7 +228,7 @@ class Link(asyncio.Protocol):
         """``events`` has its first event: see that it is written."""
         if not self._dirty:
             self._dirty = True
-            self._cork.touch(self)
+            self._cork.touch_by_event(self)
 
     def cut_frame(self) -> None:
         """Write out the frame if it has grown long, so that the peer starts on it meanwhile."""
@@ -237,9 +272,16 @@ class Link(asyncio.Protocol):
             self._owed.clear()
             self.say(Ended(counts))
 
-    def emitted_at(self, sent: int) -> float:
-        """When an event of the peer's was emitted that says so, in seconds of this node's stopwatch."""
-        return sent / 1000 + self.behind
+    def moment(self, milliseconds: int) -> float:
+        """A moment that the peer tells, in seconds of this node's stopwatch."""
+        return milliseconds / 1000 + self.behind
+
+    def settle(self, number: int, sequence: int, tally: Tally) -> None:
+        """Report to the peer, with the next write, that an event and all its consequences have ended."""
+        self._settled.append((number, sequence, tally))
+        if not self._dirty:
+            self._dirty = True
+            self._cork.touch(self)
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         """Tell the peer whether an event was let in."""
@@ -279,17 +321,52 @@ class Link(asyncio.Protocol):
         names = self.names
         return names[number] if 0 <= number < len(names) else UNKNOWN_NODE
 
+    def number_of_path(self, path: Path) -> int:
+        """The number that stands for ``path`` in envelopes on this link; told to the peer if it is new."""
+        number = self._path_numbers.get(path)
+        if number is None:
+            handlers = path.handlers
+            characters = sum(map(len, handlers))
+            if (
+                len(self._path_numbers) >= MAX_PATHS
+                or self._path_characters + characters > MAX_PATH_CHARACTERS
+            ):
+                self.flush()
+                self._path_numbers.clear()
+                self._path_characters = 0
+            number = len(self._path_numbers) + 1
+            self._path_numbers[path] = number
+            self._path_characters += characters
+            self.say(Paths(number, handlers))
+        return number
+
+    def own_path_of(self, number: int) -> Path:
+        """The path that a number in one of this node's own envelopes stands for."""
+        return next(
+            (path for path, known in self._path_numbers.items() if known == number), UNKNOWN_PATH
+        )
+
+    def path_of(self, number: int) -> Path:
+        """The path that a number in one of the peer's envelopes stands for."""
+        paths = self.paths
+        return paths[number - 1] if 0 < number <= len(paths) else UNKNOWN_PATH
+
     def flush(self) -> None:
         """Write out what is buffered."""
-        self._dirty = False
         events = self.events
+        if events.count:
+            self._departing()
+        self._dirty = False
+        if self._settled:
+            reports, self._settled = tuple(self._settled), []
+            self._messages += message_frame(encode_message(Settled(reports)))
         if self._messages:
             data = self._messages
             self._messages = bytearray()
             if events.count:
-                data += events.take()
+                data += events.take(self._now())
         elif events.count:
-            data = events.take()
+            data = events.take(self._now())
         else:
             return
         transport = self._transport
@@ -346,11 +423,16 @@ class Link(asyncio.Protocol):
             if kind != EVENTS:
                 self._hear(body)
             elif self.established:
-                self._received(self, body)
+                self._receive(*stamped(body))
             else:
                 raise BadFrame("garbage", "events before a Hello")
             if self._ending is not None:
                 return
+
+    def _receive(self, stamp: int, events: bytes) -> None:
+        now = self._now()
+        self.sent_at = now - age(stamp, now - self.behind)
+        self._received(self, events)
 
     def _hear(self, body: bytes) -> None:
         try:
@@ -363,6 +445,8 @@ class Link(asyncio.Protocol):
             self._compare_clocks(message.clock)
         elif isinstance(message, Names):
             self._learn(message)
+        elif isinstance(message, Paths):
+            self._learn_path(message)
         elif isinstance(message, Hello | Refuse):
             raise BadFrame("garbage", "a second greeting")
         else:
@@ -410,6 +494,16 @@ class Link(asyncio.Protocol):
         if any(len(node) > MAX_ID for node in message.nodes):
             raise BadFrame("garbage", f"a node id of more than {MAX_ID} characters")
         self.names.extend(message.nodes)
+
+    def _learn_path(self, message: Paths) -> None:
+        if message.number == 1:
+            self.paths, self._paths_heard = [], 0
+        self._paths_heard += sum(map(len, message.handlers))
+        if message.number != len(self.paths) + 1 or len(self.paths) >= MAX_PATHS:
+            raise BadFrame("garbage", "path numbers that don't follow each other")
+        if not 0 < len(message.handlers) <= DEEPEST or self._paths_heard > MAX_PATH_CHARACTERS:
+            raise BadFrame("garbage", f"a path of {len(message.handlers)} handlers")
+        self.paths.append(Path.through(message.handlers))
 
 
 def _check(hello: Hello) -> None:

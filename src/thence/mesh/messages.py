@@ -11,6 +11,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from thence.cascade.settlement import Tally
 from thence.events.schema import Schema
 from thence.flow.fleet import Grant, ShareRequest
 
@@ -31,13 +32,16 @@ __all__ = [
     "Message",
     "Moved",
     "Names",
+    "Paths",
     "Ping",
     "Ready",
     "Refuse",
     "Released",
+    "Settled",
     "ShareAsked",
     "ShareLent",
     "Subscribed",
+    "Track",
     "decode_message",
     "encode_message",
 ]
@@ -58,6 +62,10 @@ class Subscribed(Struct, array_like=True, frozen=True):
     """Whether each event is answered by a :class:`Judged`."""
     patience: float | None = None
     """Seconds after which it is pointless that an event goes on waiting for room."""
+    handlers: int = 1
+    """How many handlers an event starts."""
+    spreads: bool = True
+    """Whether these may emit anything."""
 
 
 class Hello(Struct, array_like=True, tag=0, frozen=True):
@@ -221,6 +229,29 @@ class ShareLent(Struct, array_like=True, tag=19, frozen=True):
     grant: Grant
 
 
+class Paths(Struct, array_like=True, tag=20, frozen=True):
+    """From now on ``number`` stands for the path through these handlers in envelopes."""
+
+    number: int
+    handlers: tuple[str, ...]
+
+
+class Track(Struct, array_like=True, tag=21, frozen=True):
+    """The root event of that sequence number follows: tell when it and all its consequences have ended."""
+
+    number: int
+    sequence: int
+
+
+class Settled(Struct, array_like=True, tag=22, frozen=True):
+    """These tracked events have ended, with all that followed from them.
+
+    Each is told of by its number of the subscription, its sequence number, and what became of it.
+    """
+
+    reports: tuple[tuple[int, int, Tally], ...]
+
+
 Message: TypeAlias = (
     Hello
     | Refuse
@@ -242,6 +273,9 @@ Message: TypeAlias = (
     | Advice
     | ShareAsked
     | ShareLent
+    | Paths
+    | Track
+    | Settled
 )
 
 encode_message = msgspec.msgpack.Encoder().encode

@@ -69,6 +69,10 @@ class Traffic(Protocol):
         """A batch of events."""
         ...
 
+    def departing(self) -> None:
+        """Events are about to be written: whatever is to be said before them is to be said now."""
+        ...
+
     def told(self, link: Link, message: Message) -> None:
         """A message that is not about the connection itself."""
         ...
@@ -104,6 +108,7 @@ class Peers:
         self.now = stopwatch(self._loop)
         self._traffic = traffic
         self.received = traffic.received
+        self.departing = traffic.departing
         self._wire_for = wire_for
         self._jitter = jitter or random.Random()
         self._listening: Wire | None = None

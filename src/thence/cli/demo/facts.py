@@ -84,6 +84,16 @@ class Watcher:
     ) -> None:
         """The node's own report counts it."""
 
+    def refused(
+        self,
+        event_id: EventId,
+        lineage: Lineage | None,
+        event: str,
+        service: str,
+        reason: str,
+    ) -> None:
+        """The node's own report counts it."""
+
     def limit_changed(self, place: str, before: str, after: str, by: str) -> None:
         """The node logs it."""
 
