@@ -60,10 +60,10 @@ class Bench:
     def __init__(self, *windows: int, broadcast: bool = False) -> None:
         loop = asyncio.get_running_loop()
         cork = Cork(loop)
-        self.table = RouteTable(
-            NODE, "bench", Catalog(), lambda _: False, lambda *_: None, cork, Budget()
-        )
         tracker = Tracker(loop.time, Branches())
+        self.table = RouteTable(
+            NODE, "bench", Catalog(), lambda _: False, lambda *_: None, cork, Budget(), tracker
+        )
         self.emitter = Emitter(NODE, self.table, cork, tracker, Paths())
         self.outlets = [Kept(f"{n:020}", window) for n, window in enumerate(windows)]
         self.waiting: list[asyncio.Task[Receipt]] = []

@@ -19,7 +19,7 @@ from thence.app.service import Service
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.cascade.settlement import Branches, Tally
-from thence.clock import LoopClock
+from thence.clock import LoopClock, stopwatch
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
 from thence.delivery.fleet import Fleet, FleetGate
@@ -70,8 +70,6 @@ __all__ = ["Runtime"]
 
 logger = logging.getLogger("thence")
 
-FRESH = 0.05
-"""Seconds on their way after which events may have outlived their cascade's budget."""
 MAX_TO_TRACK = 10_000
 """Root events whose tracking one peer may have asked for before they come."""
 
@@ -140,15 +138,23 @@ class Runtime:
         self.invalid: Counter[str] = Counter()
         """Events that could not be decoded, by the name of the node that sent them."""
         self.discovery = discovery
+        self.branches = Branches()
+        self.tracker = Tracker(stopwatch(asyncio.get_running_loop()), self.branches)
+        self.departing = self.tracker.decide
         self.peers = Peers(node, self, discovery, wire_for)
         self._catalog = Catalog()
         cork = self.peers.cork
         self.table = RouteTable(
-            node, name, self._catalog, discovery.is_dead, self._fence_locally, cork, budget
+            node,
+            name,
+            self._catalog,
+            discovery.is_dead,
+            self._fence_locally,
+            cork,
+            budget,
+            self.tracker,
         )
-        self.branches = Branches()
         guard = LoopGuard(loops)
-        self.tracker = Tracker(self.peers.now, self.branches)
         self.emitter = Emitter(node, self.table, cork, self.tracker, guard.paths)
         self.dispatcher = Dispatcher(
             cork,
@@ -449,7 +455,7 @@ class Runtime:
         self._local.to_track.add((number, sequence))
 
     def _process_locally(self) -> None:
-        self.tracker.decide()
+        self.departing()
         line, self._local_line = self._local_line, []
         self._local.sent_at = self.peers.now()
         if self._local.to_track:
@@ -528,7 +534,7 @@ class Runtime:
             raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
         if link.to_track:
             _mark_wanted(arrivals, link.to_track)
-        if self.peers.now() - link.sent_at > FRESH:
+        if link.stale:
             for arrival in arrivals:
                 arrival.path = arrival.path or LOOK_CLOSER
         self.dispatcher.process(link, arrivals)
@@ -582,11 +588,6 @@ class Runtime:
             if outlet is None:
                 raise BadFrame("garbage", "a report on an event that was never sent")
             outlet.settled(sequence, tally)
-
-    def departing(self) -> None:
-        """Events leave: now it is known whose receipts are kept."""
-        if self.tracker.fresh:
-            self.tracker.decide()
 
     def told(self, link: Link, message: Message) -> None:
         """A message that concerns events."""

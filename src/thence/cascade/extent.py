@@ -16,8 +16,8 @@ __all__ = ["MOST", "Extent", "WorstCase"]
 MOST = 10**12
 """Handler starts and credits are counted up to this."""
 
-STEPS = 300_000
-"""Consequences that are followed within loops before counts become lower bounds: some seconds of work."""
+STEPS = 100_000
+"""Consequences that are followed within loops before counts become lower bounds."""
 
 _State: TypeAlias = tuple[int, int]
 """A node, and how often each node of its component has been started on the way to its end, itself included.
@@ -120,7 +120,10 @@ class WorstCase:
         return index, state[1] + (1 << self._shift[index])
 
     def _find(self, wanted: _State) -> None:
-        """Find out what one run in this state comes to, and before it those that it leads to."""
+        """Find out what one run in this state comes to, and before it those that it leads to.
+
+        When no steps are left, runs within loops that have not been looked at stay unknown.
+        """
         known, graph = self._known, self._graph
         path = [wanted]
         expanded: set[_State] = set()
@@ -131,15 +134,15 @@ class WorstCase:
             elif state in expanded:
                 known[state] = self._run(state)
                 path.pop()
+            elif state[0] in graph.cyclic and self._left <= 0:
+                path.pop()
             else:
                 expanded.add(state)
                 if state[0] in graph.cyclic:
                     self._left -= len(graph.successors[state[0]])
                 for index in graph.successors[state[0]]:
                     ahead = self._next(state, index)
-                    if ahead is None or ahead in known:
-                        continue
-                    if index not in graph.cyclic or self._left > 0:
+                    if ahead is not None and ahead not in known:
                         path.append(ahead)
 
     def _run(self, state: _State) -> Extent:

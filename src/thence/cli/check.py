@@ -60,8 +60,9 @@ def check_services(
 
     Errors, exit code 1: a loop through a handler with max_loops=0; a cascade that certainly exceeds its
     budget; declarations of one event that can't meet; with --against, changes of events that old and new
-    services can't both follow. Warnings, exit code 0: a cascade that may exceed its budget, events that
-    nobody handles, max_loops on a handler in no loop, other differences between declarations.
+    services can't both follow. Warnings, exit code 0: a cascade that may exceed its budget, also because
+    branches share it equally; events that nobody handles; max_loops on a handler in no loop; other
+    differences between declarations.
 
     The worst case is that each run emits each declared event once. How many a list holds is not known: it
     counts as one and is shown as "×n, unbounded"; a broadcast counts as one replica. It certainly happens

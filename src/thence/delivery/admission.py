@@ -16,7 +16,7 @@ from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.queueing import NEVER, Queueing
 from thence.delivery.reasons import CLOSING, MOVING, OVERLOADED, QUEUE_FULL, REPLACED, kind_of
-from thence.events.envelope import Arrival, Source, ancestry_of, due_of, event_id_of, lineage_of
+from thence.events.envelope import DEFAULT, Arrival, Source, ancestry_of, event_id_of, lineage_of
 from thence.facts import Observer
 from thence.routing.replicas import block_of
 
@@ -58,12 +58,16 @@ class Admission:
         subscription: Subscription = arrival.subscription
         service = subscription.service
         if arrival.due is None:
-            arrival.due = due_of(arrival)
+            source = arrival.source
+            if arrival.deadline:
+                arrival.due = source.moment(arrival.deadline)
+            else:
+                arrival.due = source.sent_at + DEFAULT.seconds
         if arrival.path:
             # What its numbers stand for may change while it waits.
             ancestry_of(arrival)
             if arrival.tracked and arrival.record is None:
-                self._open_branch(subscription, arrival)
+                self.open_branch(arrival)
         if self._stopped:
             self._shed(subscription, arrival, CLOSING)
             return
@@ -78,7 +82,9 @@ class Admission:
         service.unfinished[arrival] = len(subscription.handlers)
         self._start(arrival)
 
-    def _open_branch(self, subscription: Subscription, arrival: Arrival) -> None:
+    def open_branch(self, arrival: Arrival) -> None:
+        """Somebody waits for the end of the arrival and of all that follows from it: keep books for it."""
+        subscription: Subscription = arrival.subscription
         lineage = lineage_of(arrival)
         source, number, sequence = arrival.source, subscription.number, arrival.sequence
         arrival.record = self._branches.open(
@@ -184,7 +190,7 @@ class Admission:
     def _taken_plainly(self, arrival: Arrival) -> bool:
         """Begin an arrival whose one handler has no policies, or put it in line: whether that was possible."""
         handler: HostedHandler | None = arrival.subscription.plain
-        if handler is None or self._stopped or arrival.path > 0 or arrival.due <= self.now():
+        if handler is None or self._stopped or arrival.path:
             return False
         line = handler.line
         if not line.size and handler.has_place:
@@ -203,10 +209,11 @@ class Admission:
         if self._starting:
             return
         self._starting = True
+        now = self.now()
         try:
             while self._next:
                 arrival = self._next.popleft()
-                if self._taken_plainly(arrival):
+                if arrival.due > now and self._taken_plainly(arrival):
                     continue
                 subscription: Subscription = arrival.subscription
                 refusals = [

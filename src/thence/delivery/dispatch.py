@@ -138,7 +138,7 @@ class Dispatcher:
                 if (
                     handler is None
                     or subscription.service.unfinished
-                    or (arrival.path and self._is_special(handler, arrival))
+                    or (arrival.path and not self._may_begin(handler, arrival))
                     or (handler.gate is not None and handler.admit(arrival, now()))
                 ):
                     self.admission.admit(arrival)
@@ -161,6 +161,9 @@ class Dispatcher:
                 if carrier.left is not None:
                     self._end(handler, arrival, error, carrier.left)
                     return
+                if arrival.record is not None:
+                    self._note_ran(handler, arrival, arrival.record, error)
+                    arrival.record.part_ended()
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -187,13 +190,15 @@ class Dispatcher:
                     if carrier.left is not None:
                         return
 
-    def _is_special(self, handler: HostedHandler, arrival: Arrival) -> bool:
-        """Whether there is more to do for the arrival than to run its handler."""
-        return bool(
-            arrival.tracked
-            or due_of(arrival) <= self.admission.now()
-            or self._loops.back_at(handler, arrival)
-        )
+    def _may_begin(self, handler: HostedHandler, arrival: Arrival) -> bool:
+        """Whether an arrival with which there is more to do than to run its handler may run at once."""
+        now = self.admission.now()
+        if due_of(arrival) <= now or (handler.declared and self._loops.back_at(handler, arrival)):
+            return False
+        if arrival.tracked:
+            self.admission.open_branch(arrival)
+            arrival.record.began = now
+        return True
 
     # -- the long way
 
@@ -218,8 +223,7 @@ class Dispatcher:
                 self._give_task(handler, arrival)
                 continue
             self._arrival, self._handler = arrival, handler
-            several = len(arrival.subscription.handlers) > 1
-            RUNNING.set((arrival, handler) if several else arrival)
+            RUNNING.set((arrival, handler) if arrival.subscription.several else arrival)
             before = copy_context()
             await self._run(handler, arrival, carrier, None)
             if carrier.left is not None:
@@ -241,8 +245,7 @@ class Dispatcher:
 
         The same lines stand in :meth:`_work`, where one more coroutine for each event would show.
         """
-        several = len(arrival.subscription.handlers) > 1
-        RUNNING.set((arrival, handler) if several else arrival)
+        RUNNING.set((arrival, handler) if arrival.subscription.several else arrival)
         if arrival.record is not None:
             arrival.record.began = self.admission.now()
         error = None

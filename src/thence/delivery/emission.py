@@ -12,9 +12,11 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from sys import getrefcount
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from thence.budget import Budget
 from thence.cascade.credits import CUT, divide, part
@@ -34,10 +36,10 @@ from thence.delivery.reasons import (
     REPLACED,
     kind_of,
 )
-from thence.delivery.receipts import Receipt, Refusal
+from thence.delivery.receipts import Receipt, Refusal, Sending
 from thence.delivery.routes import RouteTable
 from thence.delivery.targets import Route, Target
-from thence.delivery.tracking import Tracker, discards_result
+from thence.delivery.tracking import UNKEPT, Tracker
 from thence.errors import RateLimited, SchemaMismatch, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
 from thence.events.envelope import DEFAULT, Arrival, ancestry_of, due_of
@@ -89,7 +91,6 @@ class Emitter:
         self._node = node
         self._table = table
         self._cork = cork
-        self._fresh = tracker.fresh
         self._paths = paths
         budget = table.budget
         self._own_budget = (
@@ -113,19 +114,19 @@ class Emitter:
         if budget is None:
             budget = self._own_budget
         if budget is None and self._put_root(route, payload, body):
-            receipt = Receipt(
-                self._node, self._sequence, route.services, (), route.outlets or (), self.tracker
-            )
+            receipt = Receipt(self._sequence, route.sending)
+            tracker = self.tracker
+            if getrefcount(tracker.last) > UNKEPT:
+                tracker.keep_last()
+            tracker.last = receipt
         else:
             receipt = await self._emit_patiently(route, payload, body, budget)
-        if not self._cork.alone:
-            self._fresh.append(receipt)
-        else:
-            if receipt.root is None and not discards_result(sys._getframe(1)):
-                self.tracker.track(receipt)
+        if self._cork.alone:
+            self.tracker.decide_on(receipt, sys._getframe(1))
             self._cork.flush()
         if not receipt.sequence % BURST:
             self.tracker.sample(receipt)
+            self.tracker.decide_on(receipt, sys._getframe(1))
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)
         return receipt
@@ -138,7 +139,7 @@ class Emitter:
                 return False
             self._sequence = sequence = self._sequence + 1
             outlet.room -= 1
-            outlet.send(sequence, payload, body, None, outlet.root_credits)
+            outlet.send_root(sequence, payload, body)
         else:
             outlets = route.outlets
             if outlets is None:
@@ -149,7 +150,7 @@ class Emitter:
             self._sequence = sequence = self._sequence + 1
             for outlet in outlets:
                 outlet.room -= 1
-                outlet.send(sequence, payload, body, None, outlet.root_credits)
+                outlet.send_root(sequence, payload, body)
             if not outlets:
                 route.unheard += 1
         route.emitted += 1
@@ -204,7 +205,8 @@ class Emitter:
         refused = tuple(r for service, r in refusals.items() if service not in taken)
         names = {one.service for one in refused}
         targets = tuple(service for service in receipt.targets if service not in names)
-        receipt.targets, receipt.refused = targets, receipt.refused + refused
+        sending = receipt.sending
+        receipt.sending = replace(sending, targets=targets, refused=sending.refused + refused)
         return receipt
 
     # -- consequences
@@ -226,9 +228,8 @@ class Emitter:
         starts = sum(outlet.starts for _, outlet in chosen)
         left = self.credits_of(handler, arrival)
         credits = min(left, starts + max(0, left - starts) // 2)
-        given: dict[HostedHandler, int] = arrival.given or {}
-        arrival.given = given
-        given[handler] = given.get(handler, 0) + credits
+        # Of the parts of all its handlers, as theirs may be spent already.
+        arrival.credits -= credits * len(arrival.subscription.spreading)
         if budget is not None:
             credits = min(credits, budget.events)
         emission = self._emission(route, payload, body, lineage, credits, arrival.record)
@@ -236,7 +237,7 @@ class Emitter:
         if receipt is None:
             receipt = self._send(emission, chosen, {})
             self._cork.release()
-        receipt.tracker, receipt.deliveries = None, ()
+        receipt.sending = replace(receipt.sending, tracker=None, deliveries=())
         return _heeded(route, receipt)
 
     def emit_consequences(
@@ -341,9 +342,7 @@ class Emitter:
         credits = arrival.credits
         if len(spreading) > 1:
             credits = part(credits, spreading.index(handler), len(spreading))
-        if arrival.given:
-            credits -= arrival.given.get(handler, 0)
-        budget = handler.spec.policy.budget
+        budget = handler.budget
         return credits if budget is None else min(credits, budget.events)
 
     def _lineage_below(
@@ -362,8 +361,8 @@ class Emitter:
             deadline, max_depth = above.deadline, above.max_depth
             if above.path is not None:
                 root_node, root_sequence = above.root_node, above.root_sequence
-        for one in (handler.spec.policy.budget, budget):
-            if one is not None:
+        if budget is not None or handler.budget is not None:
+            for one in filter(None, (handler.budget, budget)):
                 deadline = min(deadline, self._now() + one.seconds)
                 max_depth = min(max_depth, path.depth - 1 + one.depth)
         return Lineage(path, node, sequence, root_node, root_sequence, deadline, max_depth)
@@ -448,9 +447,8 @@ class Emitter:
             if self._conflation.keep(key, emission, early):
                 if emission.branch is not None:
                     emission.branch.grows()
-                return Receipt(
-                    self._node, emission.sequence, route.services, (), (emission,), self.tracker
-                )
+                sending = Sending(self._node, route.services, (emission,), self.tracker)
+                return Receipt(emission.sequence, sending)
         elif not early:
             return None
         reason = route.gate.reason
@@ -559,12 +557,13 @@ class Emitter:
         refused = tuple(
             Refusal(service, reason, waits.get(service)) for service, reason in reasons.items()
         )
-        receipt = Receipt(
-            self._node, sequence, tuple(reached), refused, tuple(deliveries), self.tracker
-        )
+        sending = Sending(self._node, tuple(reached), tuple(deliveries), self.tracker, refused)
+        receipt = Receipt(sequence, sending)
         if leaves_now:
             self.tracker.track(receipt)
             self._cork.release()
+        elif branch is None:
+            self.tracker.fresh.append(receipt)
         return receipt
 
     def _objection(self, emission: Emission) -> str:

@@ -35,6 +35,7 @@ class HostedHandler:
         "batch",
         "batch_timer",
         "breaker",
+        "budget",
         "call",
         "concurrency",
         "declared",
@@ -77,6 +78,7 @@ class HostedHandler:
         self.call: Callable[..., Coroutine[Any, Any, Any]] = spec.run_in(self.threads)
         self.takes_context = spec.takes_context
         self.declared = declared_consequences(spec)
+        self.budget = spec.policy.budget
         self.concurrency = spec.policy.concurrency
         self.queue = spec.policy.queue
         self.timeouts: Timeouts[Any] = Timeouts(
@@ -250,6 +252,7 @@ class Subscription:
         "plain",
         "priority",
         "service",
+        "several",
         "spreading",
         "waiting",
         "window",
@@ -270,6 +273,7 @@ class Subscription:
         self.broadcast = broadcast
         self.spreading = tuple(handler for handler in handlers if handler.declared)
         """The handlers that may emit something."""
+        self.several = len(handlers) > 1
         self.key = event.key
         self.window = min(handler.queue for handler in handlers)
         self.acknowledge_at = max(1, self.window // 4)

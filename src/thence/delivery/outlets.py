@@ -130,6 +130,10 @@ class Outlet:
         """
         raise NotImplementedError
 
+    def send_root(self, sequence: int, payload: bytes, body: Event) -> None:
+        """The same for a root event of which there is nothing more to tell."""
+        raise NotImplementedError
+
     def track(self, sequence: int, branch: Branch) -> None:
         """``branch`` waits for the end of a root event that has been sent in this tick."""
         self.children[sequence] = branch
@@ -249,11 +253,28 @@ class LinkOutlet(Outlet):
             form = full_form(self.number, sequence, payload, credits, lineage, link, tracked, sent)
         elif lineage is not None:
             form = consequence_form(self.number, sequence, payload, credits, lineage, link)
-        elif credits:
-            form = (self.number, sequence, Raw(payload), credits)
         else:
-            form = (self.number, sequence, Raw(payload))
+            form = (self.number, sequence, Raw(payload), credits)
         events = link.events
+        _encode_into(form, events.buffer, -1)
+        events.count = count = events.count + 1
+        if count == 1:
+            link.touch()
+
+    def send_root(self, sequence: int, payload: bytes, body: Event) -> None:
+        """Append the event to the frame."""
+        link = self.link
+        events = link.events
+        count = events.count
+        if count and not count & 7:
+            link.cut_frame()
+            events = link.events
+        credits = self.root_credits
+        form = (
+            (self.number, sequence, Raw(payload), credits)
+            if credits
+            else (self.number, sequence, Raw(payload))
+        )
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
         if count == 1:
@@ -308,6 +329,10 @@ class LocalOutlet(Outlet):
         if sent:
             arrival.sent = sent
         self._enqueue(arrival)
+
+    def send_root(self, sequence: int, payload: bytes, body: Event) -> None:
+        """Append the event's copy to the local line."""
+        self._enqueue(self._arrival(sequence, body, self.root_credits))
 
     def track(self, sequence: int, branch: Branch) -> None:
         """Have the event tracked, which is still in the line."""

@@ -13,7 +13,7 @@ from thence.durations import seconds as length_of
 from thence.errors import SettleTimeout, ThenceError
 from thence.identifiers import EventId
 
-__all__ = ["CascadeReport", "Receipt", "Refusal", "Root"]
+__all__ = ["CascadeReport", "Receipt", "Refusal", "Root", "Sending"]
 
 
 class Refusal(Struct, frozen=True):
@@ -139,27 +139,43 @@ class Root:
         )
 
 
+class Sending(Struct, frozen=True):
+    """Where an event went. Events that go the same way share one."""
+
+    node: str
+    """The emitting node's identifier."""
+    targets: tuple[str, ...]
+    deliveries: tuple[Any, ...] = ()
+    """Whatever can be asked to track the event: ``track(sequence, branch)``."""
+    tracker: Any = None
+    """Whoever follows cascades here; None for what belongs to another's cascade."""
+    refused: tuple[Refusal, ...] = ()
+
+
 class Receipt(Struct, gc=False):
     """What became of an event when it was emitted. It says *accepted*, never *handled*.
 
     As long as it is kept, Thence follows the event's whole cascade; :meth:`settled` waits for its end.
     """
 
-    node: str
     sequence: int
-    targets: tuple[str, ...]
-    """The services that it is on its way to."""
-    refused: tuple[Refusal, ...] = ()
-    """Services that want it and did not get it."""
-    deliveries: tuple[Any, ...] = ()
-    """Where it was put: whatever can be asked to track it."""
-    tracker: Any = None
+    sending: Sending
     root: Root | None = None
 
     @property
     def event_id(self) -> str:
         """The event's identifier, 32 hexadecimal digits."""
-        return str(EventId(self.node, self.sequence))
+        return str(EventId(self.sending.node, self.sequence))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The services that it is on its way to."""
+        return self.sending.targets
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """Services that want it and did not get it."""
+        return self.sending.refused
 
     async def settled(self, timeout: Duration = "30s") -> CascadeReport:
         """Wait until the event's whole cascade has ended: everything that was handled because of it.
@@ -172,12 +188,13 @@ class Receipt(Struct, gc=False):
             emitted by a handler, whose cascade it belongs to.
         """
         length = length_of(timeout)
-        if self.tracker is None:
+        tracker = self.sending.tracker
+        if tracker is None:
             raise ThenceError(
                 "this event was emitted inside a handler: it belongs to that handler's cascade, which can't end "
                 "before the handler has. Await settled() where the root event was emitted"
             )
-        root = self.root or self.tracker.track(self)
+        root = self.root or tracker.track(self)
         return await root.settled(length)
 
     def __repr__(self) -> str:

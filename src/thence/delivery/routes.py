@@ -18,7 +18,9 @@ from thence.clock import stopwatch
 from thence.delivery.advice import HeededAdvice
 from thence.delivery.moves import KeyMoves
 from thence.delivery.outlets import LinkOutlet, Outlet
+from thence.delivery.receipts import Sending
 from thence.delivery.targets import Parcel, Route, Target
+from thence.delivery.tracking import Tracker
 from thence.events import Catalog, Event, EventSpec, spec_of
 from thence.events.envelope import Arrival
 from thence.events.lineage import Lineage
@@ -47,8 +49,10 @@ class RouteTable:
         fence_locally: Callable[[str, Callable[[], None]], None],
         cork: Cork,
         budget: Budget,
+        tracker: Tracker,
     ) -> None:
         self.node = node
+        self._tracker = tracker
         self.routes: dict[type[Event], Route] = {}
         self.lost: Counter[tuple[str, str, str]] = Counter()
         """Events that were sent and are not accounted for, or could not be sent: by event, service, reason."""
@@ -82,7 +86,8 @@ class RouteTable:
         route = self.routes.get(spec.type)
         if route is None:
             self._catalog.add(spec.type)
-            route = self.routes[spec.type] = Route(spec)
+            sending = Sending(self.node, (), (), self._tracker)
+            route = self.routes[spec.type] = Route(spec, sending)
             self._refresh(spec.name)
         return route
 

@@ -6,11 +6,13 @@ import random
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from thence.budget import Budget
 from thence.cascade.credits import CUT, divide
 from thence.cascade.settlement import Branch, Failure
 from thence.delivery.outlets import Outlet
+from thence.delivery.receipts import Sending
 from thence.events import Event, EventSpec
 from thence.events.lineage import Lineage
 from thence.flow.limit import Gate, gate_for
@@ -179,6 +181,7 @@ class Route:
         "outlets",
         "refusals",
         "seal",
+        "sending",
         "services",
         "single",
         "spec",
@@ -186,9 +189,11 @@ class Route:
         "unheard",
     )
 
-    def __init__(self, spec: EventSpec[Event]) -> None:
+    def __init__(self, spec: EventSpec[Event], sending: Sending) -> None:
         self.spec = spec
         self.seal = spec.seal
+        self.sending = sending
+        """For receipts of events that went to all :attr:`outlets`."""
         self.targets: tuple[Target, ...] = ()
         self.outlets: tuple[Outlet, ...] | None = ()
         """The outlets of all targets, when none of them leaves a choice."""
@@ -219,6 +224,7 @@ class Route:
         if self.gate is not None or not enough:
             self.outlets = self.single = None
             self.needs = ()
+        self.sending = replace(self.sending, targets=self.services, deliveries=self.outlets or ())
 
     def _divide(self, targets: tuple[Target, ...], credits: int) -> bool:
         """Note at each outlet what a root event may cause there; whether there is enough for all."""

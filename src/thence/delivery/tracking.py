@@ -7,16 +7,19 @@ process, some microseconds after ``emit`` has returned: by then a receipt that n
 from __future__ import annotations
 
 import dis
-import functools
+import time
 from collections.abc import Callable
 from sys import getrefcount
 from types import CodeType, FrameType
 from typing import Any
 
 from thence.cascade.settlement import Branches
-from thence.delivery.receipts import Receipt, Root
+from thence.delivery.reasons import kind_of
+from thence.delivery.receipts import Receipt, Root, Sending
 
 __all__ = ["Tracker", "discards_result"]
+
+_NOWHERE = Sending("", ())
 
 SAMPLES_PER_SECOND = 100.0
 """Root events that are tracked unasked, at most."""
@@ -26,34 +29,55 @@ class Tracker:
     """The tracked roots of one node."""
 
     def __init__(self, now: Callable[[], float], branches: Branches) -> None:
+        self.last = Receipt(0, _NOWHERE)
+        """What was given out last."""
         self.fresh: list[Receipt] = []
-        """Receipts of events that have not left yet."""
+        """Other receipts of events that have not left yet."""
+        self._decided = 0
         self.branches = branches
         self.settled: Callable[[float], None] = lambda _seconds: None
         """Called with the duration of every tracked cascade that has ended."""
         self._now = now
         self._next_sample = 0.0
 
+    def keep_last(self) -> None:
+        """Somebody keeps the last receipt, and there is another now."""
+        if self.last.sequence > self._decided:
+            self.fresh.append(self.last)
+
     def decide(self) -> None:
         """Events are about to leave: have those tracked whose receipts somebody keeps."""
+        if self.last.sequence > self._decided:
+            self._decided = self.last.sequence
+            if getrefcount(self.last) > UNKEPT and self.last.root is None:
+                self.track(self.last)
         fresh = self.fresh
         while fresh:
             receipt = fresh.pop()
-            if getrefcount(receipt) > _UNKEPT and receipt.root is None:
+            if getrefcount(receipt) > UNKEPT and receipt.root is None:
                 self.track(receipt)
+
+    def decide_on(self, receipt: Receipt, caller: FrameType | None) -> None:
+        """The same for an event that leaves while ``caller`` has not got its receipt yet."""
+        if receipt is self.last:
+            self._decided = receipt.sequence
+        elif self.fresh and self.fresh[-1] is receipt:
+            self.fresh.pop()
+        if receipt.root is None and not discards_result(caller):
+            self.track(receipt)
 
     def track(self, receipt: Receipt) -> Root:
         """Follow the cascade of an event that has not left yet."""
         root = receipt.root = Root(receipt.event_id, self._now)
-        deliveries = receipt.deliveries
+        deliveries = receipt.sending.deliveries
 
         def ended(tally: Any) -> None:
             root.ended(tally)
             self.settled(root.settled_in)
 
         branch = root.branch = self.branches.open(0, 1 + len(deliveries), ended)
-        if receipt.refused:
-            branch.refused("shed", len(receipt.refused))
+        for refusal in receipt.refused:
+            branch.refused(kind_of(refusal.reason))
         for delivery in deliveries:
             delivery.track(receipt.sequence, branch)
         branch.part_ended()
@@ -63,22 +87,14 @@ class Tracker:
         """Follow this one, unless there were enough lately."""
         now = self._now()
         if now >= self._next_sample:
-            self._next_sample = max(self._next_sample, now - 1.0) + 1 / SAMPLES_PER_SECOND
+            self._next_sample = now + 1 / SAMPLES_PER_SECOND
             if receipt.root is None:
                 self.track(receipt)
 
 
-def _references() -> int:
-    fresh = [Receipt("", 0, ())]
-    while fresh:
-        receipt = fresh.pop()
-        if getrefcount(receipt) > 0 and receipt.root is None:
-            return getrefcount(receipt)
-    raise AssertionError
-
-
-_UNKEPT = _references()
-"""What :func:`sys.getrefcount` tells, in a loop as that of :meth:`Tracker.decide`, of a receipt nobody keeps."""
+_tracker = Tracker(time.monotonic, Branches())
+UNKEPT = getrefcount(_tracker.last)
+"""What :func:`sys.getrefcount` tells of a receipt that only the tracker has, or one variable."""
 
 
 def discards_result(frame: FrameType | None) -> bool:
@@ -86,10 +102,23 @@ def discards_result(frame: FrameType | None) -> bool:
 
     False when that can't be told.
     """
-    return frame is not None and _discards(frame.f_code, frame.f_lasti)
+    if frame is None:
+        return False
+    code, offset = frame.f_code, frame.f_lasti
+    known = _known.get((id(code), offset))
+    if known is None or known[0] is not code:
+        if len(_known) >= MAX_KNOWN:
+            _known.clear()
+        known = _known[id(code), offset] = (code, _discards(code, offset))
+    return known[1]
 
 
-@functools.lru_cache(maxsize=1024)
+MAX_KNOWN = 1000
+
+_known: dict[tuple[int, int], tuple[CodeType, bool]] = {}
+"""By the identity of a code and a place in it: the code itself, and the answer."""
+
+
 def _discards(code: CodeType, offset: int) -> bool:
     instructions = list(dis.get_instructions(code))
     # Some versions tell the place of what belongs to the instruction, just after it.

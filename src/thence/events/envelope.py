@@ -118,8 +118,6 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     """The deadline, in seconds of this node's stopwatch, as soon as it waits for anything."""
     record: Any = None
     """If it is tracked, the :class:`thence.cascade.settlement.Branch` that it is."""
-    given: Any = None
-    """Credits that running handlers have given away already, by handler."""
 
 
 def envelope_for(event_type: type[Event], number: int, subscription: object) -> type[Arrival]:
@@ -134,7 +132,6 @@ def envelope_for(event_type: type[Event], number: int, subscription: object) -> 
             ("members", None, None),
             ("due", None, None),
             ("record", None, None),
-            ("given", None, None),
         ],
         bases=(Arrival,),
         namespace={"subscription": subscription},

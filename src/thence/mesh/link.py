@@ -59,6 +59,9 @@ MAX_ID = 64
 MAX_NAMES = 4096
 """Node ids that one side may name to the other before numbering starts anew."""
 
+FRESH = 0.05
+"""Seconds on their way after which events may have outlived something."""
+
 MAX_PATHS = 4096
 """Paths that one side may name to the other before numbering starts anew."""
 MAX_PATH_CHARACTERS = 1_000_000
@@ -145,6 +148,8 @@ class Link(asyncio.Protocol):
         """When the batch that is being handled was read, if others of the same reading were handled before it."""
         self.sent_at = 0.0
         """When the batch that is being handled was sent, by this node's stopwatch."""
+        self.stale = False
+        """Whether that was so long ago that events may have outlived their cascade's budget."""
         self.to_track: set[tuple[int, int]] = set()
         """Root events that the peer wants tracked and that have not come yet: subscription and sequence number."""
         self.incomplete_since: float | None = None
@@ -431,7 +436,8 @@ class Link(asyncio.Protocol):
 
     def _receive(self, stamp: int, events: bytes) -> None:
         now = self._now()
-        self.sent_at = now - age(stamp, now - self.behind)
+        passed = age(stamp, now - self.behind)
+        self.sent_at, self.stale = now - passed, passed > FRESH
         self._received(self, events)
 
     def _hear(self, body: bytes) -> None:
