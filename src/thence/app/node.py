@@ -187,8 +187,6 @@ class Node:
         :raises SchemaMismatch: nobody who wants it declares it compatibly.
         :raises NodeClosed: the node is not running, or belongs to the process this one was forked from.
         """
-        if budget is not None:
-            _checked_budget(budget)
         running = RUNNING.get()
         if running is None and self._emitter is not None:
             return self._emitter.emit_root(event, budget)
@@ -199,7 +197,7 @@ class Node:
             arrival, handler = running
         else:
             arrival, handler = running, running.subscription.handlers[0]
-        return runtime.emitter.emit_joined(event, handler, arrival, budget)
+        return runtime.emitter.emit_joined(event, handler, arrival, _checked_budget(budget))
 
     def _refuse(self) -> NoReturn:
         if self._state == "forked":

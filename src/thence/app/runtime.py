@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Union
 
 import msgspec
+from msgspec.structs import replace
 
 from thence.app.context import Context
 from thence.app.limits import LimitChange, apply_limit
@@ -32,7 +33,7 @@ from thence.delivery.tracking import Tracker
 from thence.errors import ConfigurationError
 from thence.events import Event, spec_of
 from thence.events.catalog import Catalog
-from thence.events.envelope import LOOK_CLOSER, Arrival, ancestry_of, due_of, event_id_of
+from thence.events.envelope import STALE, TRACKED, Arrival, due_of, event_id_of, full_lineage_of
 from thence.events.lineage import Path
 from thence.facts import Observer
 from thence.flow.limit import RateGate, gate_for
@@ -412,7 +413,7 @@ class Runtime:
                 subscription.service.name,
                 owner,
                 arrival,
-                ancestry_of(arrival),
+                full_lineage_of(arrival),
             )
             return
         arrival.lineage = arrival.source = arrival.since = arrival.due = None
@@ -434,7 +435,7 @@ class Runtime:
 
         return Context(
             event_id=event_id_of(arrival),
-            lineage=ancestry_of(arrival),
+            lineage=full_lineage_of(arrival),
             source=arrival.source.label,
             state=handler.service.state,
             check=check,
@@ -536,7 +537,7 @@ class Runtime:
             _mark_wanted(arrivals, link.to_track)
         if link.stale:
             for arrival in arrivals:
-                arrival.path = arrival.path or LOOK_CLOSER
+                arrival.extras = arrival.extras or STALE
         self.dispatcher.process(link, arrivals)
 
     def _decode_one_by_one(self, link: Link, batch: bytes) -> list[Arrival]:
@@ -685,7 +686,9 @@ def _mark_wanted(arrivals: list[Arrival], wanted: set[tuple[int, int]]) -> None:
         key = (arrival.subscription.number, arrival.sequence)
         if key in wanted:
             wanted.remove(key)
-            arrival.tracked, arrival.path = 1, arrival.path or LOOK_CLOSER
+            arrival.extras = (
+                TRACKED if arrival.extras is None else replace(arrival.extras, tracked=1)
+            )
 
 
 def _undecodable(subscription: Subscription | None, error: Exception) -> str:

@@ -16,7 +16,15 @@ from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.queueing import NEVER, Queueing
 from thence.delivery.reasons import CLOSING, MOVING, OVERLOADED, QUEUE_FULL, REPLACED, kind_of
-from thence.events.envelope import DEFAULT, Arrival, Source, ancestry_of, event_id_of, lineage_of
+from thence.events.envelope import (
+    DEFAULT,
+    Arrival,
+    Source,
+    due_of,
+    event_id_of,
+    full_lineage_of,
+    lineage_of,
+)
 from thence.facts import Observer
 from thence.routing.replicas import block_of
 
@@ -57,17 +65,14 @@ class Admission:
         """Let an arrival in: to its handlers, or to wait for its block, its lane or a free place."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
-        if arrival.due is None:
-            source = arrival.source
-            if arrival.deadline:
-                arrival.due = source.moment(arrival.deadline)
-            else:
-                arrival.due = source.sent_at + DEFAULT.seconds
-        if arrival.path:
+        if arrival.extras is not None:
+            arrival.due = due_of(arrival)
             # What its numbers stand for may change while it waits.
-            ancestry_of(arrival)
-            if arrival.tracked and arrival.record is None:
+            full_lineage_of(arrival)
+            if arrival.extras.tracked and arrival.record is None:
                 self.open_branch(arrival)
+        elif arrival.due is None:
+            arrival.due = arrival.source.sent_at + DEFAULT.seconds
         if self._stopped:
             self._shed(subscription, arrival, CLOSING)
             return
@@ -190,7 +195,7 @@ class Admission:
     def _taken_plainly(self, arrival: Arrival) -> bool:
         """Begin an arrival whose one handler has no policies, or put it in line: whether that was possible."""
         handler: HostedHandler | None = arrival.subscription.plain
-        if handler is None or self._stopped or arrival.path:
+        if handler is None or self._stopped or arrival.extras is not None:
             return False
         line = handler.line
         if not line.size and handler.has_place:

@@ -22,7 +22,7 @@ from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.errors import ThenceError
-from thence.events.envelope import Arrival, Source, due_of, event_id_of, lineage_of
+from thence.events.envelope import Arrival, Extras, Source, due_of, event_id_of, lineage_of
 from thence.events.lineage import Path
 from thence.facts import Observer
 from thence.handling.carrier import Carrier, CarrierPool, next_job
@@ -134,11 +134,11 @@ class Dispatcher:
             for arrival in batch:
                 arrival.source = source
                 subscription: Subscription = arrival.subscription
-                handler = subscription.direct
+                handler, extras = subscription.direct, arrival.extras
                 if (
                     handler is None
                     or subscription.service.unfinished
-                    or (arrival.path and not self._may_begin(handler, arrival))
+                    or (extras is not None and not self._may_begin(handler, arrival, extras))
                     or (handler.gate is not None and handler.admit(arrival, now()))
                 ):
                     self.admission.admit(arrival)
@@ -161,7 +161,7 @@ class Dispatcher:
                 if carrier.left is not None:
                     self._end(handler, arrival, error, carrier.left)
                     return
-                if arrival.record is not None:
+                if extras is not None and arrival.record is not None:
                     self._note_ran(handler, arrival, arrival.record, error)
                     arrival.record.part_ended()
                 if not subscription.done:
@@ -190,12 +190,12 @@ class Dispatcher:
                     if carrier.left is not None:
                         return
 
-    def _may_begin(self, handler: HostedHandler, arrival: Arrival) -> bool:
+    def _may_begin(self, handler: HostedHandler, arrival: Arrival, extras: Extras) -> bool:
         """Whether an arrival with which there is more to do than to run its handler may run at once."""
         now = self.admission.now()
         if due_of(arrival) <= now or (handler.declared and self._loops.back_at(handler, arrival)):
             return False
-        if arrival.tracked:
+        if extras.tracked:
             self.admission.open_branch(arrival)
             arrival.record.began = now
         return True

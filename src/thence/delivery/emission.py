@@ -42,7 +42,7 @@ from thence.delivery.targets import Route, Target
 from thence.delivery.tracking import UNKEPT, Tracker
 from thence.errors import RateLimited, SchemaMismatch, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
-from thence.events.envelope import DEFAULT, Arrival, ancestry_of, due_of
+from thence.events.envelope import DEFAULT, Arrival, due_of, full_lineage_of
 from thence.events.lineage import Lineage
 from thence.facts import Observer
 from thence.identifiers import EventId
@@ -92,11 +92,6 @@ class Emitter:
         self._table = table
         self._cork = cork
         self._paths = paths
-        budget = table.budget
-        self._own_budget = (
-            None if (budget.depth, budget.seconds) == (DEFAULT.depth, DEFAULT.seconds) else budget
-        )
-        """The node's budget, if an event has to carry it."""
         self._routes = table.routes
         self._sequence = 0
         self._loop = asyncio.get_running_loop()
@@ -111,8 +106,6 @@ class Emitter:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
-        if budget is None:
-            budget = self._own_budget
         if budget is None and self._put_root(route, payload, body):
             receipt = Receipt(self._sequence, route.sending)
             tracker = self.tracker
@@ -133,7 +126,7 @@ class Emitter:
 
     def _put_root(self, route: Route, payload: bytes, body: Event) -> bool:
         """Send, if there is no choice to make and room everywhere: whether that was so."""
-        outlet = route.single
+        outlet = route.root_outlet
         if outlet is not None:
             if outlet.room <= 0:
                 return False
@@ -141,7 +134,7 @@ class Emitter:
             outlet.room -= 1
             outlet.send_root(sequence, payload, body)
         else:
-            outlets = route.outlets
+            outlets = route.root_outlets
             if outlets is None:
                 return False
             for outlet in outlets:
@@ -350,7 +343,7 @@ class Emitter:
     ) -> Lineage:
         """The lineage of a consequence of the event that arrived."""
         node, sequence = arrival.source.node, arrival.sequence
-        above = ancestry_of(arrival)
+        above = full_lineage_of(arrival)
         root_node, root_sequence = node, sequence
         max_depth = DEFAULT.depth
         if above is None:

@@ -64,9 +64,8 @@ class LoopGuard:
 
     def back_at(self, handler: HostedHandler, arrival: Arrival) -> Path | None:
         """The path of the arrival with the handler at its end, if that is there too often."""
-        if not handler.declared or arrival.path <= 0:
+        lineage = lineage_of(arrival) if handler.declared else None
+        if lineage is None:
             return None
-        lineage = lineage_of(arrival)
-        assert lineage is not None
         path = self.paths.below(lineage.path, handler.place)
         return path if path.visits - 1 > handler.spec.policy.max_loops else None

@@ -13,7 +13,7 @@ from msgspec.msgpack import Decoder
 from thence.delivery.outlets import Outlet
 from thence.delivery.targets import Parcel, Target
 from thence.events import Event
-from thence.events.envelope import DEFAULT
+from thence.events.envelope import Extras
 from thence.events.lineage import Lineage
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Link
@@ -36,15 +36,7 @@ class Returned(Struct, array_like=True):
     sequence: int
     payload: Raw
     credits: int = 0
-    path: int = 0
-    cause_node: int = 0
-    cause_sequence: int = 0
-    deadline: int = 0
-    root_node: int = -1
-    root_sequence: int = 0
-    max_depth: int = DEFAULT.depth
-    tracked: int = 0
-    sent: int = 0
+    extras: Extras | None = None
 
 
 _decode_returned = Decoder(Returned).decode
@@ -139,10 +131,10 @@ class KeyMoves:
                 event.sequence,
                 bytes(event.payload),
                 body,
-                _lineage(link, event),
+                _lineage(link, event.extras),
                 event.credits,
                 branch,
-                event.sent,
+                event.extras.sent if event.extras else 0,
             )
             placement.give_back(parcel, link.node, message.owner)
 
@@ -202,12 +194,14 @@ class KeyMoves:
         return taken
 
 
-def _lineage(link: Link, event: Returned) -> Lineage | None:
-    deadline = event.deadline / 1000
-    if event.path <= 0:
-        return Lineage(None, "", 0, "", 0, deadline, event.max_depth) if deadline else None
-    cause = root = link.own_name_of(event.cause_node), event.cause_sequence
-    if event.root_node >= 0:
-        root = link.own_name_of(event.root_node), event.root_sequence
-    path = link.own_path_of(event.path)
-    return Lineage(path, *cause, *root, deadline, event.max_depth)
+def _lineage(link: Link, extras: Extras | None) -> Lineage | None:
+    if extras is None:
+        return None
+    deadline = extras.deadline / 1000
+    if not extras.path:
+        return Lineage(None, "", 0, "", 0, deadline, extras.max_depth) if deadline else None
+    cause = root = link.own_name_of(extras.cause_node), extras.cause_sequence
+    if extras.root_node >= 0:
+        root = link.own_name_of(extras.root_node), extras.root_sequence
+    path = link.own_path_of(extras.path)
+    return Lineage(path, *cause, *root, deadline, extras.max_depth)

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 from thence.cascade.settlement import Branch, Tally
 from thence.delivery.advice import HeededAdvice
 from thence.events import Event
-from thence.events.envelope import DEFAULT, LOOK_CLOSER, Arrival, consequence_form, full_form
+from thence.events.envelope import DEFAULT, TRACKED, Arrival, Extras, all_extras_for, extras_for
 from thence.events.lineage import Lineage
 from thence.mesh.link import Link
 from thence.mesh.messages import Subscribed, Track
@@ -25,6 +25,10 @@ __all__ = ["EMIT_PATIENCE", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
 
 EMIT_PATIENCE = 30.0
 """Seconds that a root emit waits for room at a receiver that does not keep up, unless that has less time."""
+
+_LOCAL = Extras(path=1)
+_LOCAL_TRACKED = Extras(path=1, tracked=1)
+"""For consequences that stay within the node, whose lineage need not be put into numbers."""
 
 _encode_into = msgspec.msgpack.Encoder().encode_into
 
@@ -132,7 +136,7 @@ class Outlet:
 
     def send_root(self, sequence: int, payload: bytes, body: Event) -> None:
         """The same for a root event of which there is nothing more to tell."""
-        raise NotImplementedError
+        self.send(sequence, payload, body, None, self.root_credits)
 
     def track(self, sequence: int, branch: Branch) -> None:
         """``branch`` waits for the end of a root event that has been sent in this tick."""
@@ -241,20 +245,19 @@ class LinkOutlet(Outlet):
         link = self.link
         if link.events.count and not link.events.count & 7:
             link.cut_frame()
-        form: tuple[object, ...]
+        extras: tuple[int, ...]
         # Naming a node or a path may send what is buffered, so it comes before looking at the frame.
         if (
             tracked
             or sent
-            or (
-                lineage is not None and (lineage.path is None or lineage.max_depth != DEFAULT.depth)
-            )
+            or lineage is None
+            or lineage.path is None
+            or lineage.max_depth != DEFAULT.depth
         ):
-            form = full_form(self.number, sequence, payload, credits, lineage, link, tracked, sent)
-        elif lineage is not None:
-            form = consequence_form(self.number, sequence, payload, credits, lineage, link)
+            extras = all_extras_for(lineage, link, tracked, sent)
         else:
-            form = (self.number, sequence, Raw(payload), credits)
+            extras = extras_for(lineage, link)
+        form = (self.number, sequence, Raw(payload), credits, extras)
         events = link.events
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
@@ -322,12 +325,12 @@ class LocalOutlet(Outlet):
         if lineage is not None:
             arrival.lineage = lineage
             arrival.due = lineage.deadline
-            arrival.path = lineage.depth
-        if tracked:
-            arrival.tracked = 1
-            arrival.path = arrival.path or LOOK_CLOSER
         if sent:
-            arrival.sent = sent
+            arrival.extras = Extras(path=lineage is not None, tracked=tracked, sent=sent)
+        elif lineage is None:
+            arrival.extras = TRACKED if tracked else None
+        else:
+            arrival.extras = _LOCAL_TRACKED if tracked else _LOCAL
         self._enqueue(arrival)
 
     def send_root(self, sequence: int, payload: bytes, body: Event) -> None:

@@ -75,7 +75,7 @@ class Queueing:
             arrival.since = arrival.source.read_at or self.now()
         if self._stopped:
             reason = CLOSING
-        elif arrival.path > 0 and self._loops.cuts(handler, arrival):
+        elif arrival.extras is not None and self._loops.cuts(handler, arrival):
             reason = LOOP
         elif objection := self._objection(handler, arrival, self.now()):
             reason = objection
@@ -344,4 +344,7 @@ class Queueing:
 def _expiry_of(arrival: Arrival) -> float:
     """When an arrival is too old to be handled, by this node's stopwatch."""
     ttl: float | None = arrival.subscription.event.policy.ttl
-    return NEVER if ttl is None else arrival.source.moment(arrival.sent) + ttl
+    if ttl is None or arrival.extras is None:
+        return NEVER
+    emitted: float = arrival.source.moment(arrival.extras.sent)
+    return emitted + ttl

@@ -207,7 +207,7 @@ class RouteTable:
             lineage,
             arrival.credits,
             branch,
-            arrival.sent,
+            arrival.extras.sent if arrival.extras else 0,
         )
         target.placement.give_back(parcel, self.node, owner)
 

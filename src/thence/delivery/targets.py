@@ -14,6 +14,7 @@ from thence.cascade.settlement import Branch, Failure
 from thence.delivery.outlets import Outlet
 from thence.delivery.receipts import Sending
 from thence.events import Event, EventSpec
+from thence.events.envelope import DEFAULT
 from thence.events.lineage import Lineage
 from thence.flow.limit import Gate, gate_for
 from thence.identifiers import EventId
@@ -180,6 +181,8 @@ class Route:
         "needs",
         "outlets",
         "refusals",
+        "root_outlet",
+        "root_outlets",
         "seal",
         "sending",
         "services",
@@ -199,6 +202,9 @@ class Route:
         """The outlets of all targets, when none of them leaves a choice."""
         self.single: Outlet | None = None
         """The outlet, when that is just one."""
+        self.root_outlets: tuple[Outlet, ...] | None = ()
+        """The same for root events with the node's budget, if that is no trouble either."""
+        self.root_outlet: Outlet | None = None
         self.needs: tuple[tuple[int, bool], ...] = ()
         """For each of :attr:`outlets`, how many handlers it starts and whether they may emit anything."""
         self.services: tuple[str, ...] = ()
@@ -216,14 +222,15 @@ class Route:
         enough = self._divide(targets, budget.events)
         self.services = tuple(dict.fromkeys(target.service for target in targets))
         outlets = [None if self.is_special(target) else target.only for target in targets]
-        self.outlets = (
-            None if None in outlets else tuple(outlet for outlet in outlets if outlet is not None)
-        )
-        self.single = outlets[0] if len(outlets) == 1 else None
-        self.needs = tuple((outlet.starts, outlet.spreads) for outlet in self.outlets or ())
-        if self.gate is not None or not enough:
-            self.outlets = self.single = None
-            self.needs = ()
+        self.outlets = self.root_outlets = None
+        self.needs = ()
+        if None not in outlets and self.gate is None:
+            self.outlets = tuple(outlet for outlet in outlets if outlet is not None)
+            self.needs = tuple((outlet.starts, outlet.spreads) for outlet in self.outlets)
+            if enough and (budget.depth, budget.seconds) == (DEFAULT.depth, DEFAULT.seconds):
+                self.root_outlets = self.outlets
+        self.single = _only(self.outlets)
+        self.root_outlet = _only(self.root_outlets)
         self.sending = replace(self.sending, targets=self.services, deliveries=self.outlets or ())
 
     def _divide(self, targets: tuple[Target, ...], credits: int) -> bool:
@@ -254,3 +261,7 @@ def _needs(outlets: Iterable[Outlet]) -> tuple[int, bool]:
         starts = max(starts, outlet.starts)
         spreads = spreads or outlet.spreads
     return max(starts, 1), spreads
+
+
+def _only(outlets: tuple[Outlet, ...] | None) -> Outlet | None:
+    return outlets[0] if outlets is not None and len(outlets) == 1 else None

@@ -1,10 +1,10 @@
 """An event on its way: what travels around the payload, and what the receiver notes on it.
 
 On the wire an envelope is an array: the receiver's number for the subscription, the emitter's sequence
-number, the payload; how many handler starts it may cause; for a consequence also its path, its cause, its
-deadline and, unless that is the cause, its root. Node ids and paths travel as numbers that the two ends of a
-link agreed on. One class per subscription, so that a whole frame of mixed types is decoded, validated and
-led to its handlers by one call.
+number, the payload; how many handler starts it may cause; and for a consequence, or whatever else is no plain
+root event, an array of its path, its cause, its deadline and so on. Node ids and paths travel as numbers that
+the two ends of a link agreed on. One class per subscription, so that a whole frame of mixed types is decoded,
+validated and led to its handlers by one call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from thence.budget import Budget
 from thence.events.event import Event
@@ -21,24 +21,23 @@ from thence.identifiers import EventId
 
 __all__ = [
     "DEFAULT",
-    "LOOK_CLOSER",
+    "STALE",
+    "TRACKED",
     "Arrival",
+    "Extras",
     "Numbers",
     "Source",
-    "ancestry_of",
-    "consequence_form",
+    "all_extras_for",
     "due_of",
     "envelope_for",
     "event_id_of",
-    "full_form",
+    "extras_for",
+    "full_lineage_of",
     "lineage_of",
 ]
 
 DEFAULT = Budget()
 """What an envelope means that says nothing about it."""
-
-LOOK_CLOSER = -1
-"""In place of a path: a root event with which there is more to do than to run its handler."""
 
 
 class Source(Protocol):
@@ -86,6 +85,32 @@ class Source(Protocol):
         ...
 
 
+class Extras(Struct, array_like=True, frozen=True, gc=False):
+    """What there is to mind about an event, unless it is a root event without anything special."""
+
+    path: int = 0
+    """0 for a root event."""
+    cause_node: int = 0
+    cause_sequence: int = 0
+    deadline: int = 0
+    """When plain events of its cascade are not begun any more, in milliseconds of the emitter's stopwatch; 0 for
+    the default time after it was sent."""
+    root_node: int = -1
+    """Below 0 if its cause is its root."""
+    root_sequence: int = 0
+    max_depth: int = DEFAULT.depth
+    tracked: int = 0
+    """Whether the emitter wants to know when it and all its consequences have ended."""
+    sent: int = 0
+    """When it was emitted, in milliseconds of the emitter's stopwatch; 0 for types without a time to live."""
+
+
+STALE = Extras()
+"""For a root event that has been on its way for long."""
+TRACKED = Extras(tracked=1)
+"""For a root event that is tracked."""
+
+
 class Arrival(Struct, array_like=True, eq=False, gc=False):
     """An event that has arrived for one subscription. Compared and hashed by identity."""
 
@@ -94,20 +119,7 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     body: Any
     credits: int = 0
     """How many handler starts its own handlers may cause."""
-    path: int = 0
-    """0 or less for a root event."""
-    cause_node: int = 0
-    cause_sequence: int = 0
-    deadline: int = 0
-    """When plain events of its cascade are not begun any more, in milliseconds of the emitter's stopwatch; 0 for
-    the default time after it was sent."""
-    root_node: int = -1
-    root_sequence: int = 0
-    max_depth: int = DEFAULT.depth
-    tracked: int = 0
-    """Whether the emitter wants to know when it and all its consequences have ended."""
-    sent: int = 0
-    """When it was emitted, in milliseconds of the emitter's stopwatch; 0 for types without a time to live."""
+    extras: Extras | None = None
     lineage: Any = None
     source: Any = None
     since: Any = None
@@ -157,30 +169,34 @@ def due_of(arrival: Arrival) -> float:
     if due is not None:
         return due
     source: Source = arrival.source
-    return source.moment(arrival.deadline) if arrival.deadline else source.sent_at + DEFAULT.seconds
+    extras = arrival.extras
+    if extras is not None and extras.deadline:
+        return source.moment(extras.deadline)
+    return source.sent_at + DEFAULT.seconds
 
 
-def ancestry_of(arrival: Arrival) -> Lineage | None:
+def full_lineage_of(arrival: Arrival) -> Lineage | None:
     """The lineage of the event that arrived; None for a root with the default budget."""
-    if arrival.lineage is None and (arrival.path > 0 or arrival.deadline):
+    extras = arrival.extras
+    if arrival.lineage is None and extras is not None and (extras.path or extras.deadline):
         source: Source = arrival.source
-        due = source.moment(arrival.deadline)
-        if arrival.path <= 0:
-            arrival.lineage = Lineage(None, "", 0, "", 0, due, arrival.max_depth)
+        due = source.moment(extras.deadline)
+        if not extras.path:
+            arrival.lineage = Lineage(None, "", 0, "", 0, due, extras.max_depth)
         else:
-            cause = (source.name_of(arrival.cause_node), arrival.cause_sequence)
+            cause = (source.name_of(extras.cause_node), extras.cause_sequence)
             root = cause
-            if arrival.root_node >= 0:
-                root = (source.name_of(arrival.root_node), arrival.root_sequence)
-            path = source.path_of(arrival.path)
-            arrival.lineage = Lineage(path, *cause, *root, due, arrival.max_depth)
+            if extras.root_node >= 0:
+                root = (source.name_of(extras.root_node), extras.root_sequence)
+            path = source.path_of(extras.path)
+            arrival.lineage = Lineage(path, *cause, *root, due, extras.max_depth)
     known: Lineage | None = arrival.lineage
     return known
 
 
 def lineage_of(arrival: Arrival) -> Lineage | None:
     """The ancestry of the event that arrived, None for a root."""
-    lineage = ancestry_of(arrival)
+    lineage = full_lineage_of(arrival)
     return None if lineage is None or lineage.path is None else lineage
 
 
@@ -196,49 +212,31 @@ class Numbers(Protocol):
         ...
 
 
-def consequence_form(
-    number: int, sequence: int, payload: bytes, credits: int, lineage: Lineage, numbers: Numbers
-) -> tuple[object, ...]:
-    """What is encoded for a consequence.
-
-    For a root it is just ``(number, sequence, Raw(payload))``, and its credits if there are any.
-    """
+def extras_for(lineage: Lineage, numbers: Numbers) -> tuple[int, ...]:
+    """What is encoded as the :class:`Extras` of a consequence with the default depth."""
     path = lineage.path
     assert path is not None
-    above = (
-        number,
-        sequence,
-        Raw(payload),
-        credits,
+    extras = (
         numbers.number_of_path(path),
         numbers.number_of(lineage.cause_node),
         lineage.cause_sequence,
         int(lineage.deadline * 1000),
     )
     if path.above is None:
-        return above
-    return (*above, numbers.number_of(lineage.root_node), lineage.root_sequence)
+        return extras
+    return (*extras, numbers.number_of(lineage.root_node), lineage.root_sequence)
 
 
-def full_form(
-    number: int,
-    sequence: int,
-    payload: bytes,
-    credits: int,
-    lineage: Lineage | None,
-    numbers: Numbers,
-    tracked: bool,
-    sent: int,
-) -> tuple[object, ...]:
-    """What is encoded for an event of which there is more to tell."""
+def all_extras_for(
+    lineage: Lineage | None, numbers: Numbers, tracked: bool, sent: int
+) -> tuple[int, ...]:
+    """The same for any event."""
     if lineage is None:
-        form: tuple[object, ...] = (number, sequence, Raw(payload), credits, 0, 0, 0, 0)
-    elif lineage.path is None:
-        deadline = int(lineage.deadline * 1000)
-        form = (number, sequence, Raw(payload), credits, 0, 0, 0, deadline)
+        return (0, 0, 0, 0, -1, 0, DEFAULT.depth, int(tracked), sent)
+    if lineage.path is None:
+        extras: tuple[int, ...] = (0, 0, 0, int(lineage.deadline * 1000))
     else:
-        form = consequence_form(number, sequence, payload, credits, lineage, numbers)
-    if len(form) < 10:
-        form = (*form, -1, 0)
-    max_depth = DEFAULT.depth if lineage is None else lineage.max_depth
-    return (*form, max_depth, int(tracked), sent)
+        extras = extras_for(lineage, numbers)
+    if len(extras) < 6:
+        extras = (*extras, -1, 0)
+    return (*extras, lineage.max_depth, int(tracked), sent)
