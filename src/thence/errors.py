@@ -21,8 +21,6 @@ Every message says what happened, where, and what to change.
 
 from __future__ import annotations
 
-from typing import Any
-
 __all__ = [
     "CascadeLimit",
     "ConfigurationError",
@@ -91,6 +89,6 @@ class SettleTimeout(ThenceError, TimeoutError):
     `report` is the `CascadeReport` of what is known so far, or None.
     """
 
-    def __init__(self, message: str, report: Any = None) -> None:
+    def __init__(self, message: str, report: object = None) -> None:
         super().__init__(message)
         self.report = report
