@@ -236,7 +236,6 @@ class Runtime:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
         self._leaving = True
         self.emitter.stop()
-        self.fleet.close()
         await self.discovery.withdraw()
         self._farewells = set(self.peers.links.values())
         for link in self._farewells:
@@ -250,6 +249,7 @@ class Runtime:
         deadline = self._loop.time() + within
         while self._is_busy() and self._loop.time() < deadline:
             await asyncio.sleep(0.002)
+        self.fleet.close()
         return not self._is_busy()
 
     async def cancel(self) -> None:
@@ -356,7 +356,7 @@ class Runtime:
                 self.discovery.block_locks(service.name),
                 admit=self.dispatcher.admission.admit,
                 changed=hosted.refresh,
-                gained=lambda: self.fleet.taken_over(hosted),
+                gained=lambda blocks: self.fleet.taken_over(hosted, blocks),
                 released=lambda: self._tell_released(service.name),
             )
         for handler in hosted.handlers:
