@@ -135,7 +135,10 @@ class KeyedCells:
 class RateGate(Protocol):
     """Something that limits the events of a handler, a service or a type."""
 
-    limit: Limit
+    @property
+    def limit(self) -> Limit:
+        """What it holds."""
+        ...
 
     @property
     def reason(self) -> str:
