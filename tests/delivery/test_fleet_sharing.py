@@ -136,7 +136,7 @@ def test_a_lender_whose_limit_is_lifted_lets_another_lend() -> None:
 # Several handlers
 
 
-@pytest.mark.parametrize(("limit", "seconds"), [("2/s", 40), ("5/s", 20), ("10/s burst 1", 20)])
+@pytest.mark.parametrize(("limit", "seconds"), [("2/s", 24), ("5/s", 20), ("10/s burst 1", 20)])
 def test_two_handlers_with_long_lines_get_equal_parts_of_the_limit_that_they_share(
     limit: str, seconds: float
 ) -> None:
@@ -380,7 +380,31 @@ def test_a_burst_smaller_than_the_number_of_replicas_is_told_once_where_that_los
     assert len(warnings) == 3 * told  # each replica has a log of its own
     for warning in warnings:
         assert "service s has 3 replicas" in warning
-        assert "a burst of at least 3" in warning
+        assert "a burst of at least 6" in warning
+
+
+@pytest.mark.parametrize(("limit", "used"), [("100/s burst 8", 0.99), ("100/s burst 4", 0.8)])
+def test_what_is_dropped_beyond_a_burst_of_two_events_a_replica_is_no_more_than_it_has_to_be(
+    limit: str, used: float
+) -> None:
+    async def main() -> None:
+        log = Log()
+        nodes = [Node(hosting(log, limit, overflow="drop"), mesh=MESH) for _ in range(4)]
+        for node in nodes:
+            await node.start()
+        async with Node(mesh=MESH) as one:
+            stop = asyncio.Event()
+            flooding = asyncio.create_task(flood(one, stop, 400))
+            await asyncio.sleep(3)
+            before = len(log.starts)
+            await asyncio.sleep(10)
+            assert len(log.starts) - before >= used * 100 * 10
+            stop.set()
+            await flooding
+        for node in nodes:
+            await node.close()
+
+    run(main())
 
 
 @pytest.mark.parametrize("overflow", ["drop", "reject"])

@@ -363,7 +363,7 @@ class Fleet:
                 gate.limit,
                 gate.limit.burst,
                 " and ".join(hasty),
-                replicas,
+                2 * replicas,
             )
 
 
