@@ -104,4 +104,4 @@ def test_only_who_waits_is_remembered() -> None:
     for number in range(10_000):
         turns.wait(number, 0.1, limit, 1.0)
         turns.leave(number)
-    assert not turns._line
+    assert not turns.line

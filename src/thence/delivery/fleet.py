@@ -90,10 +90,20 @@ class Seat:
     Implements :class:`thence.flow.limit.RateGate`.
     """
 
-    __slots__ = ("_began", "_elsewhere", "_looked_at", "_patient", "_started", "gate")
+    __slots__ = (
+        "_began",
+        "_elsewhere",
+        "_looked_at",
+        "_patient",
+        "_share",
+        "_started",
+        "_turns",
+        "gate",
+    )
 
     def __init__(self, gate: FleetGate) -> None:
         self.gate = gate
+        self._share, self._turns = gate.share, gate.turns
         self._patient = True
         """Whether what is refused here waits, and comes back."""
         self._began = 0
@@ -125,22 +135,24 @@ class Seat:
 
     def wait(self, event: Any, source: str, now: float) -> float:
         """Seconds until it may come."""
-        gate = self.gate
-        early = gate.wait(event, source, now)
-        return gate.turns.wait(self, early, gate.limit, now) if self._patient else early
+        early = self._share.wait(now)
+        early = min(early, LEASE)
+        if self._patient and (early or self._turns.line):
+            early = self._turns.wait(self, early, self.gate.limit, now)
+        return early
 
     def take(self, event: Any, source: str, now: float) -> None:
         """It comes now."""
-        gate = self.gate
-        gate.share.take(now)
-        gate.turns.take(self, gate.limit)
+        self._share.take(now)
+        if self._turns.line:
+            self._turns.take(self, self.gate.limit)
         self._began += 1
 
     def refused(self) -> None:
         """It was wanted all the same."""
         self._patient = False
-        self.gate.turns.leave(self)
-        self.gate.share.refused()
+        self._turns.leave(self)
+        self._share.refused()
 
     def change(self, limit: Limit, now: float) -> None:
         """For all who sit there."""

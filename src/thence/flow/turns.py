@@ -21,10 +21,10 @@ POLL = 0.0001
 class Turns:
     """The turns of those who share one limit."""
 
-    __slots__ = ("_left", "_line", "_since")
+    __slots__ = ("_left", "_since", "line")
 
     def __init__(self) -> None:
-        self._line: dict[object, None] = {}
+        self.line: dict[object, None] = {}
         """Those who were turned away since their last turn, whoever was first in front."""
         self._left = 0
         """Events that are left of the turn of the first."""
@@ -33,7 +33,7 @@ class Turns:
 
     def wait(self, who: object, early: float, limit: Limit, now: float) -> float:
         """Seconds until one of them may go that is ``early`` by as many as the limit says; 0.0 for now."""
-        line = self._line
+        line = self.line
         if not early:
             while line and (first := next(iter(line))) is not who:
                 if self._since is None:
@@ -51,15 +51,15 @@ class Turns:
     def take(self, who: object, limit: Limit) -> None:
         """It goes now; :meth:`wait` has allowed it."""
         self._since = None
-        if self._line and next(iter(self._line)) is who:
+        if self.line and next(iter(self.line)) is who:
             if not self._left:
                 self._left = min(limit.burst, max(1, int(limit.rate * TURN)))
             self._left -= 1
             if not self._left:
-                del self._line[who]
+                del self.line[who]
 
     def leave(self, who: object) -> None:
         """It does not wait for its turn."""
-        if self._line and next(iter(self._line)) is who:
+        if self.line and next(iter(self.line)) is who:
             self._left, self._since = 0, None
-        self._line.pop(who, None)
+        self.line.pop(who, None)
