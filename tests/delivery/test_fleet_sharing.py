@@ -317,6 +317,66 @@ def test_a_lender_that_closes_goes_on_lending_until_it_is_done() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("limit", ["100/s", "100/s burst 1"])
+@pytest.mark.parametrize("leaving_first", [True, False])
+def test_a_replica_that_takes_long_to_close_keeps_no_other_waiting(
+    limit: str, leaving_first: bool
+) -> None:
+    async def main() -> None:
+        async def slow_start(pinged: Pinged) -> None:
+            await asyncio.sleep(3.9)
+
+        log = Log()
+        leaving = Service("s")
+        leaving.on(Pinged, limit=fleet_limit(limit), name="handle")(slow_start)
+        staying = Node(hosting(log, limit), mesh=MESH)
+        slow = Node(leaving, mesh=MESH)
+        for node in (slow, staying) if leaving_first else (staying, slow):
+            await node.start()
+            await asyncio.sleep(1)
+        await slow.emit(Pinged(number=0))
+        await asyncio.sleep(0.5)
+        stop = asyncio.Event()
+        flooding = asyncio.create_task(flood(staying, stop, 400))
+        closing = asyncio.create_task(slow.close())
+        await asyncio.sleep(0.5)
+        before = len(log.starts)
+        await asyncio.sleep(1.5)
+        assert not closing.done()
+        assert len(log.starts) - before >= 0.95 * 100 * 1.5
+        # One that comes meanwhile has a share too.
+        newcomer = Log()
+        async with Node(hosting(newcomer, limit), mesh=MESH) as third:
+            await third.emit(Pinged(number=1))
+            await eventually(lambda: newcomer.starts)
+            assert not closing.done()
+        await closing
+        stop.set()
+        await staying.set_limit("s.handle", "off", by="the test")
+        await flooding
+        await staying.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("limit", ["100/s", "100/s burst 1"])
+def test_replicas_that_close_all_at_once_end_what_waits_at_each(limit: str) -> None:
+    async def main() -> None:
+        log = Log()
+        nodes = [Node(hosting(log, limit), mesh=MESH) for _ in range(3)]
+        for node in nodes:
+            await node.start()
+        await asyncio.sleep(1)
+        for number in range(60):
+            for node in nodes:
+                await node.emit(Pinged(number=number))
+        await asyncio.gather(*(node.close() for node in nodes))
+        assert sorted(log.numbers) == sorted(list(range(60)) * 3)
+        assert log.worst(100, Limit(limit).burst) < 1e-6
+
+    run(main())
+
+
 # Keys
 
 

@@ -369,11 +369,9 @@ class Runtime:
         return gate_for(limit)
 
     def _replica_links(self, service: str) -> list[Link]:
-        return [
-            self.peers.links[node]
-            for node in self.table.replicas(service)
-            if node in self.peers.links
-        ]
+        """Also to those that are about to leave, as one of them may lend shares until it has gone."""
+        links = self.peers.links.values()
+        return [link for link in links if link.peer is not None and service in link.peer.services]
 
     def _update_ownership(self, service: HostedService) -> None:
         ownership = service.ownership
