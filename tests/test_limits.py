@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from thence import Event
 from thence.errors import ConfigurationError
-from thence.limits import FASTEST, Limit, check_limits, limits_of
+from thence.flow.limit import gate_for
+from thence.limits import FASTEST, SLOWEST, Limit, check_limits, limits_of
 
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 EXAMPLES = ["200/s", "10/min burst 3", "5/s per player"]
@@ -33,7 +34,7 @@ def paces(draw: st.DrawFn) -> tuple[str, float]:
     every = draw(st.just("") | decimals)
     before, after, inside = draw(blanks), draw(blanks), draw(blanks) if every else ""
     per_second = float(count) / (float(every or "1") * UNITS[unit])
-    assume(per_second <= FASTEST)
+    assume(SLOWEST <= per_second <= FASTEST)
     return f"{count}{before}/{after}{every}{inside}{unit}", per_second
 
 
@@ -77,6 +78,13 @@ def test_a_rate_is_a_number_and_a_unit_or_a_length_of_time(text: str, a_second: 
 def test_every_number_and_every_unit_mean_what_they_say(pace: tuple[str, float]) -> None:
     text, a_second = pace
     assert Limit(text).rate == pytest.approx(a_second)
+
+
+def test_the_slowest_and_the_fastest_rate_can_be_held() -> None:
+    for text in ("1/1000d", "10000000/s"):
+        gate = gate_for(Limit(text))
+        assert not gate.admit(None, "", 1.0)
+        gate.change(Limit(text, burst=1_000_000_000), 1.0)
 
 
 @pytest.mark.parametrize("rate", [200, 200.0, 0.25, 1e-3])
@@ -266,10 +274,16 @@ def test_what_is_no_unit_of_time_is_refused_with_the_units_there_are(text: str, 
 
 
 @pytest.mark.parametrize(
-    "rate", ["0/s", "0.0/min", "10000001/s", "11/us", "9" * 400 + "/s", 0, 0.0, -1, -0.5, 1e7 + 1]
+    "rate",
+    [
+        *("0/s", "0.0/min", "10000001/s", "11/us", "9" * 400 + "/s", 0, 0.0, -1, -0.5, 1e7 + 1),
+        *("1/1001d", "0." + "0" * 309 + "1/s", 1e-16, 1e-310),
+    ],
 )
 def test_a_rate_that_cannot_be_meant_is_refused_with_the_bounds(rate: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"above zero and at most 10,000,000 a second"):
+    with pytest.raises(
+        ConfigurationError, match=r"at least 1/1000d and at most 10,000,000 a second"
+    ):
         Limit(rate)
 
 
@@ -387,7 +401,9 @@ def test_only_the_key_can_be_limited_over_all_replicas() -> None:
         check_limits("Service", limits_of("5/s per room over all replicas"), Moved, "player")
 
 
-@pytest.mark.parametrize("rate", [2_000_000, 0.00001, 7, 0.5])
+@given(
+    st.floats(SLOWEST, FASTEST) | st.sampled_from([2_000_000, 0.00001, 7, 0.5, SLOWEST, FASTEST])
+)
 def test_a_rate_given_as_a_number_is_shown_so_that_it_can_be_read_again(rate: float) -> None:
     assert Limit(str(Limit(rate))) == Limit(rate)
 

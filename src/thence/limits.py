@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from thence.durations import seconds
@@ -29,6 +30,9 @@ SOURCE = "source"
 
 FASTEST = 10_000_000.0
 """Events a second; a rate above this is a slip of the pen."""
+
+SLOWEST = 1 / (1_000 * 86_400)
+"""One event in 1,000 days; one in even more time is another."""
 
 Scope: TypeAlias = Literal["replica", "service"]
 
@@ -103,9 +107,9 @@ class Limit:
         if words.get("scope") is not None:
             scope = "service"
         per_second = count / unit
-        if not 0 < per_second <= FASTEST:
+        if not SLOWEST <= per_second <= FASTEST:
             raise ConfigurationError(
-                f"{shown}: the rate must be above zero and at most {FASTEST:,.0f} a second"
+                f"{shown}: the rate must be at least 1/1000d and at most {FASTEST:,.0f} a second"
             )
         text = _in_words(pace, burst, per, scope)
         if burst is None:
@@ -197,7 +201,8 @@ def _read(rate: object) -> tuple[float, float, str, dict[str, str]]:
     """Count, seconds, both as text, and what else the text says."""
     if isinstance(rate, int | float) and not isinstance(rate, bool):
         if abs(rate) < 1e15:
-            pace = f"{rate:.15f}".rstrip("0").rstrip(".")
+            # Every digit that it takes to read the same number again, and no exponent.
+            pace = f"{Decimal(repr(float(rate))):f}".removesuffix(".0")
             return float(rate), 1.0, f"{pace}/s", {}
     elif isinstance(rate, str) and (matched := _TEXT.fullmatch(rate.strip())):
         words = matched.groupdict()

@@ -57,6 +57,8 @@ def test_a_limit_in_the_file_takes_the_place_of_that_in_the_code_and_one_in_the_
     assert run(main()) == ("3/s", "60/min burst 9", "4/s")
     monkeypatch.setenv("THENCE_LIMITS", "hints.v2.offer=off; elsewhere=5/s")
     assert run(main()) == ()
+    monkeypatch.setenv("THENCE_LIMITS", "hints.v2=4/s")
+    assert run(main()) == ("2/s per player", "4/s")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,8 @@ def test_a_limit_in_the_file_takes_the_place_of_that_in_the_code_and_one_in_the_
         ("hints.v2.offer=5/s per team", "Pinged has no such field"),
         ("hints.v2.offer", "HANDLER=LIMIT"),
         ("=5/s", "HANDLER=LIMIT"),
+        ("hints.v2=5/s; hints.v2 = 6/s", "'hints.v2' is given twice: leave one out"),
+        ("hints.v2=5/s;hints.v2=5/s", "'hints.v2' is given twice: leave one out"),
     ],
 )
 def test_a_limit_in_the_settings_that_can_not_be_kept_is_refused_and_the_fix_is_named(
@@ -85,6 +89,65 @@ def test_limits_in_the_file_have_to_be_a_table_of_texts(elsewhere: Path) -> None
     (elsewhere / "thence.toml").write_text("[limits]\nhints = 5\n")
     with pytest.raises(ConfigurationError, match=r"limits"):
         Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        ('[limits]\nhints.offer = "5/s"\n', "hints.offer"),
+        ('[limits]\n"ok" = "1/s"\nhints.v2.offer = "5/s"\n', "hints.v2.offer"),
+        ('[limits.hints]\noffer = "5/s"\n', "hints.offer"),
+    ],
+)
+def test_a_place_without_quotes_in_the_file_is_refused_with_the_line_to_write(
+    table: str, place: str, elsewhere: Path
+) -> None:
+    (elsewhere / "thence.toml").write_text(table)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.read()
+    assert f'"{place}" = "5/s"' in str(caught.value)
+    assert str(caught.value).startswith("thence.toml: limits: ")
+
+
+@pytest.mark.parametrize(
+    ("place", "level", "words"),
+    [
+        ("hintz.v2.offer", logging.WARNING, "Did you mean 'hints.v2.offer'"),
+        ("notifications", logging.INFO, "which is not hosted here"),
+    ],
+)
+def test_a_limit_in_the_settings_for_what_is_not_here_is_told_loudly_if_it_looks_like_a_slip(
+    place: str,
+    level: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with Node(service([], "1/s"), mesh=MESH) as node:
+            assert limits(node) == ("1/s",)
+
+    caplog.set_level(logging.INFO, "thence")
+    monkeypatch.setenv("THENCE_LIMITS", f"{place}=5/s")
+    run(main())
+    (record,) = [record for record in caplog.records if place in record.getMessage()]
+    assert record.levelno == level
+    assert words in record.getMessage()
+
+
+def test_a_limit_that_the_settings_change_is_a_fact_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> list[tuple[str, ...]]:
+        facts: list[tuple[str, ...]] = []
+        node = Node(service([], "1/s"), mesh=MESH)
+        node.observe(Facts(facts))
+        async with node:
+            pass
+        return facts
+
+    monkeypatch.setenv("THENCE_LIMITS", "hints.v2.offer=5/s")
+    assert run(main()) == [("hints.v2.offer", "1/s", "5/s", "the settings")]
 
 
 def test_a_changed_limit_holds_at_every_replica_and_who_changed_it_is_told(

@@ -162,7 +162,7 @@ def report(
 
 def handler(place: str, event: str, handled: int, shed: dict[str, int]) -> HandlerReport:
     service, _, name = place.partition(".")
-    return HandlerReport(service, name, (event,), (), handled, 0, shed, (), "closed", 0, 0)
+    return HandlerReport(service, name, (event,), (), handled, 0, shed, 0, 0)
 
 
 def game(

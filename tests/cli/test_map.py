@@ -1,4 +1,4 @@
-"""What ``thence map`` shows of the limits of event types."""
+"""What ``thence map`` shows of limits, and of what was counted between two looks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import re
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+import pytest
 from tests.cli.processes import Folder
 
 from thence import Event, Node, RateLimited
-from thence.app.report import EmittedReport, NodeReport
-from thence.cli.map import _lines
+from thence.app.report import EmittedReport, HandlerReport, NodeReport, RouteReport
+from thence.cli.map import _lines, flows_between
 
 LIMIT = "50/s burst 1"
 
@@ -23,12 +25,15 @@ class Ticked(Event, limit=LIMIT):
 
 def report(
     *services: str,
-    emitted: tuple[EmittedReport, ...],
+    node: str = "",
+    handlers: tuple[HandlerReport, ...] = (),
+    shared: dict[str, tuple[str, ...]] | None = None,
+    emitted: tuple[EmittedReport, ...] = (),
     lost: tuple[tuple[str, str, str, int], ...] = (),
 ) -> NodeReport:
     return NodeReport(
-        node="", name="web", pid=1, address="", ready=True, services=services, peers=(), handlers=(),
-        emitted=emitted, routes=(), lost=lost, closures={}, invalid={}, bytes_written=0,
+        node=node, name="web", pid=1, address="", ready=True, services=services, peers=(), handlers=handlers,
+        emitted=emitted, routes=(), lost=lost, closures={}, invalid={}, bytes_written=0, service_limits=shared or {},
     )  # fmt: skip
 
 
@@ -59,9 +64,88 @@ def test_what_is_used_of_the_limit_of_a_type_is_shown_beside_what_it_stopped_and
 
 
 def test_replicas_that_emit_a_type_share_a_line_that_says_that_each_has_its_limit() -> None:
-    before = [report("clocks", emitted=emitted(count, "5/s", "90/min")) for count in (0, 10)]
-    after = [report("clocks", emitted=emitted(count, "5/s", "90/min")) for count in (2, 14)]
-    assert shown(before, after) == ["ticked from clocks: 3.0/s of 5/s, 90/min on each of 2 nodes"]
+    before, after = (
+        [
+            report("clocks", node=node, emitted=emitted(count, "5/s", "90/min"))
+            for node, count in counts.items()
+        ]
+        for counts in ({"one": 0, "two": 10}, {"one": 2, "two": 14})
+    )
+    assert shown(before, after) == ["ticked from clocks: 3.0/s of 2 × 5/s, 2 × 90/min"]
+
+
+def hosting(
+    node: str, counts: dict[str, int], *limits: str, shared: tuple[str, ...] = (), shed: int = 0
+) -> NodeReport:
+    """A replica of the service s, whose handlers have run so often."""
+    handlers = tuple(
+        HandlerReport("s", name, (), (), count, 0, {"why": shed}, 0, 0, (*limits, *shared))
+        for name, count in counts.items()
+    )
+    return report("s", node=node, handlers=handlers, shared={"s": shared} if shared else {})
+
+
+def map_of(before: list[NodeReport], after: list[NodeReport]) -> list[str]:
+    """The lines about the service and its handlers of a map that was watched for two seconds."""
+    lines = _lines(before, after, [], flows_between(before, after, 2.0), 2.0)
+    return [line for line in lines if line.startswith("s") and "no events" not in line]
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("100/s", "3 × 100/s"),
+        ("100/s burst 3", "3 × 100/s burst 3"),
+        ("100/s over all replicas", "100/s over all replicas"),
+        ("5/s per player", "5/s per player"),
+    ],
+)
+def test_what_replicas_use_together_is_shown_beside_what_they_may_use_together(
+    limit: str, told: str
+) -> None:
+    before = [hosting(node, {"a": 0}, limit) for node in "123"]
+    after = [hosting(node, {"a": 100}, limit) for node in "123"]
+    assert map_of(before, after) == [f"s.a: 150/s of {told}"]
+
+
+def test_a_limit_that_handlers_share_has_a_line_of_its_own() -> None:
+    before = [hosting(node, {"a": 0, "b": 0}, shared=("100/s",)) for node in "123"]
+    after = [hosting(node, {"a": 80, "b": 120}, shared=("100/s",)) for node in "123"]
+    assert map_of(before, after) == ["s: 300/s of 3 × 100/s"]
+    before = [hosting("1", {"a": 0, "b": 0}, "90/s", shared=("100/s",))]
+    after = [hosting("1", {"a": 80, "b": 120}, "90/s", shared=("100/s",))]
+    assert map_of(before, after) == [
+        "s: 100/s of 100/s",
+        "s.a: 40/s of 90/s",
+        "s.b: 60/s of 90/s",
+    ]
+
+
+def test_limits_that_differ_between_replicas_are_all_shown() -> None:
+    before = [hosting(node, {"a": 0}, "100/s") for node in "1234"]
+    after = [
+        *(hosting(node, {"a": 10}, "100/s") for node in "12"),
+        hosting("3", {"a": 10}, "50/s"),
+        hosting("4", {"a": 10}),
+    ]
+    assert map_of(before, after) == ["s.a: 20/s of 50/s and 2 × 100/s and off"]
+
+
+def test_who_was_there_for_one_of_two_looks_only_is_not_taken_for_a_rush() -> None:
+    stayed = [hosting("1", {"a": 50}, "100/s"), hosting("1", {"a": 70}, "100/s")]
+    other = hosting("2", {"a": 9_000}, "100/s", shed=9_000)
+    for before, after in (
+        ([stayed[0]], [stayed[1], other]),
+        ([stayed[0], other], [stayed[1]]),
+    ):
+        lines = _lines(before, after, [], [], 2.0)
+        assert " 10 ev/s · failed 0/s · shed 0/s" in lines[0]
+        (line,) = [line for line in lines if line.startswith("s.a")]
+        assert line.startswith("s.a: 10/s of ")
+        assert "shed" not in line
+    sent = RouteReport("ticked", "s", "3", 9_000, 0)
+    route = msgspec.structs.replace(report(node="2"), routes=(sent,))
+    assert [flow.rate for flow in flows_between([], [route], 2.0)] in ([], [0.0])
 
 
 def test_a_type_without_a_limit_takes_no_line() -> None:

@@ -149,3 +149,19 @@ def test_advice_that_makes_no_sense_ends_the_connection_and_nothing_else(nonsens
             await eventually(lambda: log.numbers == [0, 1])
 
     run(main())
+
+
+@pytest.mark.parametrize("rate", [8_000_001, 10_000_000])
+def test_advice_about_the_fastest_limits_ends_no_connection(rate: int) -> None:
+    async def main() -> None:
+        log = Log()
+        service = limited(log, Limit(rate, burst=1))
+        async with Node(service, mesh=MESH) as node, Node(mesh=MESH) as one:
+            for number in range(100):
+                await one.emit(Pinged(number=number))
+            await eventually(lambda: not any(r.outstanding for r in one.report().routes))
+            assert shed(node)
+            assert not one.report().closures
+            assert not node.report().closures
+
+    run(main())

@@ -170,7 +170,7 @@ def test_a_queue_target_that_is_no_time_above_zero_is_refused_with_an_example(ta
         (["5/s", 5], "give a text such as"),
         ("often", "write a rate such as"),
         ("5/fortnight", "use s, min, h or d"),
-        ("0/s", "must be above zero"),
+        ("0/s", "must be at least 1/1000d"),
     ],
 )
 def test_a_limit_that_is_none_is_refused_with_an_example(limit: Any, fix: str) -> None:

@@ -6,6 +6,7 @@ code declares, until the node ends.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -22,9 +23,12 @@ __all__ = [
     "LimitOrder",
     "apply_limit",
     "decode_order",
+    "note_elsewhere",
     "parse_limits",
     "places",
 ]
+
+logger = logging.getLogger("thence")
 
 OFF = "off"
 """In place of a limit: none."""
@@ -40,12 +44,14 @@ class LimitOrder(Struct, frozen=True):
 
 
 class LimitChange(Struct, frozen=True):
-    """A limit that was changed at one node."""
+    """A limit that was changed at one node, or could not be."""
 
     node: str
     place: str
     before: str
     after: str
+    refused: str = ""
+    """Why it could not; before and after are empty then."""
 
 
 def parse_limits(text: str) -> tuple[Limit, ...]:
@@ -108,6 +114,13 @@ def apply_limit(
     else:
         handlers[0].set_limits(limits, now)
     return in_words(known[place]), in_words(limits)
+
+
+def note_elsewhere(node: str, place: str, services: Iterable[HostedService]) -> None:
+    """Tell of a limit in the settings for what is not hosted here: perhaps elsewhere, perhaps by a slip."""
+    guess = did_you_mean(place, places(services))
+    level = logging.WARNING if guess else logging.INFO
+    logger.log(level, "%s: the settings limit %r, which is not hosted here.%s", node, place, guess)
 
 
 decode_order = msgspec.msgpack.Decoder(LimitOrder).decode

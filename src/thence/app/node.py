@@ -13,7 +13,13 @@ from typing import Any, NoReturn, Self
 import msgspec
 
 from thence.app.lifespans import RunningLifespan
-from thence.app.limits import LimitChange, LimitOrder, decode_order, parse_limits
+from thence.app.limits import (
+    LimitChange,
+    LimitOrder,
+    decode_order,
+    note_elsewhere,
+    parse_limits,
+)
 from thence.app.meshes import open_mesh
 from thence.app.report import NodeReport, report_on
 from thence.app.runtime import Runtime
@@ -34,7 +40,7 @@ __all__ = ["Node"]
 
 logger = logging.getLogger("thence")
 
-_decode_reply = msgspec.msgpack.Decoder[LimitChange | str | None](LimitChange | str | None).decode
+_decode_reply = msgspec.msgpack.Decoder[LimitChange | None](LimitChange | None).decode
 
 MEET_WITHIN = 1.0
 """Seconds that a start waits for the peers already there."""
@@ -123,11 +129,12 @@ class Node:
             self._settings.loop_mode(),
         )
         self._runtime = runtime
+        runtime.observe(self._observer)
         for place, limit in self._settings.limits.items():
-            runtime.set_limit(place, limit, "the settings")
+            if runtime.set_limit(place, limit, "the settings") is None:
+                note_elsewhere(self.name, place, runtime.services.values())
         # From now on: a lifespan may emit before its service is ready.
         self._emitter = runtime.emitter
-        runtime.observe(self._observer)
         await runtime.join(
             self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN
         )
@@ -248,36 +255,40 @@ class Node:
         :param place: a handler as ``"service.handler"``, or a service.
         :param limit: as in ``"5/s per player"``, several separated by commas, or ``"off"``.
         :param by: who wants it, for the record.
-        :returns: what was changed at each node, and the names of nodes that did not answer in time.
-        :raises ConfigurationError: the limit can't be understood or can't be kept there, or the service has
-            no such handler.
+        :returns: what was changed at each node, or why not (:attr:`LimitChange.refused`), and the names of
+            nodes that did not answer in time.
+        :raises ConfigurationError: the limit can't be understood; or nobody can keep it there or has such a
+            handler, so that nothing was changed.
         :raises NodeClosed: this node is not running.
         """
         runtime = self._runtime
         if runtime is None or self._state != "running":
             self._refuse()
         parse_limits(limit)
-        own = runtime.set_limit(place, limit, by)
-        order = msgspec.msgpack.encode(LimitOrder(place, limit, by))
-        answers, silent = await runtime.ask_everybody("limit", order, timeout=timeout)
-        changes = [] if own is None else [own]
-        for answer in answers:
-            reply = _decode_reply(answer)
-            if isinstance(reply, str):
-                raise ConfigurationError(reply)
-            if reply is not None:
-                changes.append(reply)
+        order = LimitOrder(place, limit, by)
+        replies = [self._obey(order)]
+        answers, silent = await runtime.ask_everybody(
+            "limit", msgspec.msgpack.encode(order), timeout=timeout
+        )
+        replies += map(_decode_reply, answers)
+        changes = [reply for reply in replies if reply is not None]
+        if changes and not silent and all(change.refused for change in changes):
+            raise ConfigurationError(changes[0].refused)
         return changes, silent
 
     def _answer_limit(self, argument: bytes) -> bytes:
-        reply: LimitChange | str | None
         try:
             order = decode_order(argument)
-            assert self._runtime is not None
-            reply = self._runtime.set_limit(order.place, order.limit, order.by)
-        except (ConfigurationError, msgspec.DecodeError) as error:
-            reply = str(error)
-        return msgspec.msgpack.encode(reply)
+        except msgspec.DecodeError as error:
+            return msgspec.msgpack.encode(LimitChange(self.name, "", "", "", str(error)))
+        return msgspec.msgpack.encode(self._obey(order))
+
+    def _obey(self, order: LimitOrder) -> LimitChange | None:
+        assert self._runtime is not None
+        try:
+            return self._runtime.set_limit(order.place, order.limit, order.by)
+        except ConfigurationError as error:
+            return LimitChange(self.name, order.place, "", "", str(error))
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -22,12 +22,12 @@ class HandlerReport(Struct, frozen=True):
     handled: int
     failed: int
     shed: dict[str, int]
-    limits: tuple[str, ...]
-    """Its own and its service's."""
-    breaker: str
-    """"closed", or why its events are shed: "open", or "probing"."""
     in_flight: int
     waiting: int
+    limits: tuple[str, ...] = ()
+    """Its own, and then its service's."""
+    breaker: str = "closed"
+    """"closed", or why its events are shed: "open", or "probing"."""
 
 
 class EmittedReport(Struct, frozen=True):
@@ -70,6 +70,8 @@ class NodeReport(Struct, frozen=True):
     invalid: dict[str, int]
     """Events that could not be decoded, by sender."""
     bytes_written: int
+    service_limits: dict[str, tuple[str, ...]] = {}
+    """By service, the limits that all its handlers share."""
 
     def encode(self) -> bytes:
         """For the wire; :meth:`decode` is the inverse."""
@@ -93,10 +95,10 @@ def report_on(runtime: Runtime) -> NodeReport:
             handler.handled,
             handler.failed,
             dict(handler.shed),
-            tuple(str(gate.limit) for gate in handler.gate.gates) if handler.gate else (),
-            handler.breaker.state,
             handler.in_flight,
             handler.backlog,
+            tuple(str(gate.limit) for gate in handler.gate.gates) if handler.gate else (),
+            handler.breaker.state,
         )
         for service in runtime.services.values()
         for handler in service.handlers
@@ -126,4 +128,9 @@ def report_on(runtime: Runtime) -> NodeReport:
         closures=dict(runtime.peers.closures),
         invalid=dict(runtime.invalid),
         bytes_written=runtime.peers.bytes_written,
+        service_limits={
+            service.name: tuple(str(gate.limit) for gate in service.gates)
+            for service in runtime.services.values()
+            if service.gates
+        },
     )

@@ -243,7 +243,6 @@ class Runtime:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
         self._leaving = True
         self.emitter.stop()
-        self.fleet.close()
         await self.discovery.withdraw()
         self._farewells = set(self.peers.links.values())
         for link in self._farewells:
@@ -257,6 +256,7 @@ class Runtime:
         deadline = self._loop.time() + within
         while self._is_busy() and self._loop.time() < deadline:
             await asyncio.sleep(0.002)
+        self.fleet.close()
         return not self._is_busy()
 
     async def cancel(self) -> None:
@@ -363,7 +363,7 @@ class Runtime:
                 self.discovery.block_locks(service.name),
                 admit=self.dispatcher.admission.admit,
                 changed=hosted.refresh,
-                gained=lambda: self.fleet.taken_over(hosted),
+                gained=lambda blocks: self.fleet.taken_over(hosted, blocks),
                 released=lambda: self._tell_released(service.name),
             )
         for handler in hosted.handlers:
@@ -376,11 +376,9 @@ class Runtime:
         return gate_for(limit)
 
     def _replica_links(self, service: str) -> list[Link]:
-        return [
-            self.peers.links[node]
-            for node in self.table.replicas(service)
-            if node in self.peers.links
-        ]
+        """Also to those that are about to leave, as one of them may lend shares until it has gone."""
+        links = self.peers.links.values()
+        return [link for link in links if link.peer is not None and service in link.peer.services]
 
     def _update_ownership(self, service: HostedService) -> None:
         ownership = service.ownership

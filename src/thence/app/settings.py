@@ -37,7 +37,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
-    In the environment: ``THENCE_LIMITS="hints.offer=5/s per player; notifications=100/s"``.
+    In the environment: ``THENCE_LIMITS="hints.offer=5/s per player; notifications=100/s"``. What is not named
+    there holds as the file says.
     """
 
     @classmethod
@@ -50,10 +51,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         """
         environment = os.environ if environment is None else environment
         values: dict[str, object] = dict(_file_values((directory or Path()) / FILE))
+        limits = values.get("limits", {})
+        if isinstance(limits, dict):
+            _check_quoted(cast("dict[str, object]", limits))
+            values["limits"] = limits | _limits_in(environment.get("THENCE_LIMITS", ""))
         for field in cls.__struct_fields__:
             value = environment.get(f"THENCE_{field.upper()}")
-            if value:
-                values[field] = _limits_in(value) if field == "limits" else value
+            if value and field != "limits":
+                values[field] = value
         try:
             settings = msgspec.convert(values, cls)
         except msgspec.ValidationError as error:
@@ -108,8 +113,28 @@ def _limits_in(text: str) -> dict[str, str]:
             raise ConfigurationError(
                 f'THENCE_LIMITS: {part!r} should be HANDLER=LIMIT, as in "hints.offer=5/s per player; notifications=100/s"'
             )
+        if place.strip() in limits:
+            raise ConfigurationError(
+                f"THENCE_LIMITS: {place.strip()!r} is given twice: leave one out; limits that must both hold "
+                "are separated by a comma"
+            )
         limits[place.strip()] = limit.strip()
     return limits
+
+
+def _check_quoted(limits: Mapping[str, object]) -> None:
+    """Without quotes TOML takes ``hints.offer`` for a table in a table."""
+    for name, value in limits.items():
+        path, inner = [name], value
+        while isinstance(inner, dict) and inner:
+            key, inner = next(iter(cast("dict[str, object]", inner).items()))
+            path.append(key)
+        if len(path) > 1:
+            place = ".".join(path)
+            raise ConfigurationError(
+                f'{FILE}: limits: write {place!r} in quotes, as in "{place}" = "{inner}"; without them it is a '
+                "table of its own to TOML"
+            )
 
 
 def _file_values(path: Path) -> Mapping[str, object]:

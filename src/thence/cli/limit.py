@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json as json_module
+import os
 import socket
 from collections import Counter
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from thence.app.limits import LimitChange, parse_limits
@@ -40,7 +40,7 @@ def limit(
 
     ``thence limit hints.offer "20/s"`` holds until a replica ends; to keep it, write it into the code or
     ``thence.toml``. Every replica answers, and logs who changed what. Exit code 3: there is no such handler;
-    4: a replica did not answer, and is named.
+    4: a replica did not answer or could not do it, and is named; 5: nobody answered.
     """
     parse_limits(rate)
     return run_loop(_limit(handler, rate, mesh, json))
@@ -48,29 +48,57 @@ def limit(
 
 async def _limit(handler: str, rate: str, mesh: str | None, as_json: bool) -> int:
     async with Node(mesh=mesh, name="thence limit") as node:
-        reports, _ = await node.ask_peers()
-        place = _place(handler, reports)
-        by = f"{getpass.getuser()}@{socket.gethostname()}"
-        changes, silent = await node.set_limit(place, rate, by=by)
+        reports, silent = await node.ask_peers()
+        place = _place(handler, reports, silent)
+        by = f"{_user()}@{socket.gethostname()}"
+        replies, silent = await node.set_limit(place, rate, by=by)
+    changes = [reply for reply in replies if not reply.refused]
+    refusals = [reply for reply in replies if reply.refused]
+    if not replies:
+        raise CommandError(
+            f"nobody answered, and perhaps nothing changed: {_names(silent)}", Exit.NOBODY
+        )
     if as_json:
         document = {
             "schema": "thence.limit/1",
             "place": place,
             "limit": rate,
             "by": by,
-            "changes": [msgspec.to_builtins(change) for change in changes],
+            "changes": [
+                {"node": one.node, "place": one.place, "before": one.before, "after": one.after}
+                for one in changes
+            ],
+            "refused": [{"node": one.node, "reason": one.refused} for one in refusals],
             "silent": silent,
         }
         print(json_module.dumps(document))
     else:
-        print("\n".join(_lines(place, changes)))
+        for line in _lines(place, changes):
+            print(line)
+        for one in refusals:
+            print(f"refused by {one.node}: {one.refused}")
         if silent:
-            print(f"silent, and perhaps unchanged: {', '.join(silent)}")
-    return Exit.PARTIAL if silent else Exit.DONE
+            print(f"silent, and perhaps unchanged: {_names(silent)}")
+    return Exit.PARTIAL if silent or refusals else Exit.DONE
 
 
-def _place(handler: str, reports: list[NodeReport]) -> str:
+def _user() -> str:
+    """Who does this, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In containers user ids often have no name.
+        return f"uid {os.getuid()}"
+
+
+def _names(silent: list[str]) -> str:
+    return ", ".join(silent)
+
+
+def _place(handler: str, reports: list[NodeReport], silent: list[str]) -> str:
     """The full name of what was named."""
+    if not reports and silent:
+        raise CommandError(f"nobody answered in time: {_names(silent)}", Exit.NOBODY)
     if not reports:
         raise CommandError(
             "nobody is on this mesh: start a service with 'thence run MODULE:SERVICE', or name another mesh "
@@ -86,6 +114,12 @@ def _place(handler: str, reports: list[NodeReport]) -> str:
         return ends[0]
     if ends:
         raise CommandError(f"{handler!r} may be {' or '.join(ends)}: name one", Exit.USAGE)
+    if silent:
+        raise CommandError(
+            f"nobody who answered has a handler or service {handler!r}, and nothing was changed; silent: "
+            f"{_names(silent)}",
+            Exit.PARTIAL,
+        )
     raise CommandError(
         f"nobody here has a handler or service {handler!r}.{did_you_mean(handler, known)} There is "
         f"{', '.join(sorted(known))}",

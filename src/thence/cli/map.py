@@ -73,7 +73,7 @@ async def _map(seconds: float, mesh: str | None, as_json: bool) -> int:
 def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: float) -> list[Flow]:
     """The flows of a mesh from two rounds of reports, the busiest first."""
     sent: Counter[tuple[str, str, str]] = Counter()
-    for sign, reports in ((1, after), (-1, before)):
+    for sign, reports in _rounds(before, after):
         for report in reports:
             source = _source(report)
             for route in report.routes:
@@ -88,6 +88,17 @@ def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: fl
         for source, event, target in wanted | set(sent)
     ]
     return sorted(flows, key=lambda flow: (-flow.rate, flow.source, flow.event, flow.target))
+
+
+def _rounds(
+    before: list[NodeReport], after: list[NodeReport]
+) -> tuple[tuple[int, list[NodeReport]], tuple[int, list[NodeReport]]]:
+    """What to add and what to take away for what happened in between, at nodes that told both times."""
+    both = {report.node for report in before} & {report.node for report in after}
+    return (
+        (1, [report for report in after if report.node in both]),
+        (-1, [report for report in before if report.node in both]),
+    )
 
 
 def _source(report: NodeReport) -> str:
@@ -125,17 +136,16 @@ def _lines(
 ) -> list[str]:
     replicas = _replicas(after)
 
-    def count(reports: list[NodeReport], what: str) -> int:
-        if what == "shed":
-            return sum(sum(handler.shed.values()) for r in reports for handler in r.handlers)
-        return sum(getattr(handler, what) for r in reports for handler in r.handlers)
-
-    def rate(what: str) -> float:
-        return max(0.0, (count(after, what) - count(before, what)) / seconds)
-
+    total: Counter[str] = Counter()
+    for sign, reports in _rounds(before, after):
+        for report in reports:
+            for handler in report.handlers:
+                total["handled"] += sign * handler.handled
+                total["failed"] += sign * handler.failed
+                total["shed"] += sign * sum(handler.shed.values())
     title = (
-        f"{len(replicas)} services · {len(after) + len(silent)} nodes · {rate('handled'):,.0f} ev/s"
-        f" · failed {rate('failed'):,.0f}/s · shed {rate('shed'):,.0f}/s"
+        f"{len(replicas)} services · {len(after) + len(silent)} nodes · {total['handled'] / seconds:,.0f} ev/s"
+        f" · failed {total['failed'] / seconds:,.0f}/s · shed {total['shed'] / seconds:,.0f}/s"
     )
     lines = [title]
     width = max((len(flow.source) for flow in flows), default=0)
@@ -170,24 +180,38 @@ class _Use:
     let_in: int = 0
     shed: Counter[str] = field(default_factory=Counter[str])
     """By reason."""
-    limits: tuple[str, ...] = ()
+    limits: Counter[tuple[str, ...]] = field(default_factory=Counter[tuple[str, ...]])
+    """What holds there, and at how many nodes."""
     breakers: set[str] = field(default_factory=set[str])
-    nodes: int = 0
-    """How many the limits hold for, each by itself; zero: it does not matter."""
+
+    @property
+    def allowed(self) -> str:
+        """The limits in words, or ""."""
+        if not any(self.limits):
+            return ""
+        return " and ".join(
+            ", ".join(_times(nodes, limit) for limit in limits) or "off"
+            for limits, nodes in sorted(self.limits.items(), reverse=True)
+        )
+
+
+def _times(nodes: int, limit: str) -> str:
+    """A limit that holds at each of some nodes; what they let in is shown together."""
+    alone = nodes > 1 and " per " not in limit and not limit.endswith(" over all replicas")
+    return f"{nodes} × {limit}" if alone else limit
 
 
 def _emissions(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
     """The event types, by who emits them."""
     uses: defaultdict[str, _Use] = defaultdict(_Use)
-    for sign, reports in ((1, after), (-1, before)):
+    for report in after:
+        for emitted in report.emitted:
+            uses[f"{emitted.event} from {_source(report)}"].limits[emitted.limits] += 1
+    for sign, reports in _rounds(before, after):
         for report in reports:
             source = _source(report)
             for emitted in report.emitted:
-                use = uses[f"{emitted.event} from {source}"]
-                use.let_in += sign * emitted.emitted
-                if sign > 0:
-                    use.limits = emitted.limits
-                    use.nodes += 1
+                uses[f"{emitted.event} from {source}"].let_in += sign * emitted.emitted
             for event, service, reason, count in report.lost:
                 if not service:
                     uses[f"{event} from {source}"].shed[reason] += sign * count
@@ -195,18 +219,25 @@ def _emissions(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _
 
 
 def _runs(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
-    """The handlers."""
+    """The services, as far as they have limits, and the handlers."""
     uses: defaultdict[str, _Use] = defaultdict(_Use)
-    for sign, reports in ((1, after), (-1, before)):
+    for report in after:
+        for service in report.services:
+            uses[service].limits[report.service_limits.get(service, ())] += 1
+        for handler in report.handlers:
+            use = uses[f"{handler.service}.{handler.handler}"]
+            shared = len(report.service_limits.get(handler.service, ()))
+            use.limits[handler.limits[: len(handler.limits) - shared]] += 1
+            use.breakers.add(handler.breaker)
+    for sign, reports in _rounds(before, after):
         for report in reports:
             for handler in report.handlers:
                 use = uses[f"{handler.service}.{handler.handler}"]
-                use.let_in += sign * (handler.handled + handler.failed)
+                begun = sign * (handler.handled + handler.failed)
+                use.let_in += begun
+                uses[handler.service].let_in += begun
                 for reason, count in handler.shed.items():
                     use.shed[reason] += sign * count
-                if sign > 0:
-                    use.limits = handler.limits
-                    use.breakers.add(handler.breaker)
     return uses
 
 
@@ -214,9 +245,8 @@ def _limits(uses: dict[str, _Use], seconds: float) -> Iterator[str]:
     """What is used of limits, and what is shed, with or without one, and why."""
     for place, use in sorted(uses.items()):
         told: list[str] = []
-        if use.limits:
-            each = f" on each of {use.nodes} nodes" if use.nodes > 1 else ""
-            told.append(f"{_rate(max(0, use.let_in) / seconds)} of {', '.join(use.limits)}{each}")
+        if use.allowed:
+            told.append(f"{_rate(max(0, use.let_in) / seconds)} of {use.allowed}")
         if not use.breakers <= {"closed"}:
             told.append("breaker open")
         told += [

@@ -13,7 +13,7 @@ from thence.errors import ConfigurationError
 from thence.events import Event
 from thence.events.envelope import Arrival
 from thence.flow.limit import KeyedCells, hashable
-from thence.limits import Limit
+from thence.limits import FASTEST, Limit
 from thence.mesh.messages import Advice
 
 __all__ = ["HeededAdvice", "advice_on"]
@@ -34,12 +34,16 @@ def advice_on(arrival: Arrival, limit: Limit, wait: float) -> Advice | None:
         per = limit.per
         value = getattr(arrival.body, per)
         key = value if isinstance(value, str | int) else None
-    if limit.burst > 1:
-        wait = 0.0  # headroom makes up for a moment that is missed
+    if limit.burst > 1 or (limit.scope == "service" and per is None):
+        # Headroom makes up for a moment that is missed. And of a share in a limit over all replicas there is
+        # no telling when the next event may come: it is now larger, now smaller.
+        wait = 0.0
     number = arrival.subscription.number
     # An emitter that forgets sends a burst again, for each key: not more often than the limit lets it.
     holds = min(max(SECONDS + wait, limit.burst / limit.rate), LONGEST)
-    return Advice(number, str(limit), limit.rate * HEADROOM, limit.burst, per, holds, key, wait)
+    return Advice(
+        number, str(limit), min(limit.rate * HEADROOM, FASTEST), limit.burst, per, holds, key, wait
+    )
 
 
 class HeededAdvice:

@@ -25,7 +25,8 @@ class Ownership:
     """One replica's part of one service's keys.
 
     ``admit(arrival)`` takes an arrival that had to wait for its block; ``changed()`` is called when what is
-    held may differ, ``gained()`` when blocks were taken, ``released()`` when other replicas may take what this one gave up.
+    held may differ, ``gained(blocks)`` when blocks were taken, ``released()`` when other replicas may take what
+    this one gave up.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Ownership:
         locks: BlockLocks,
         admit: Callable[[Arrival], None],
         changed: Callable[[], None],
-        gained: Callable[[], None],
+        gained: Callable[[set[int]], None],
         released: Callable[[], None],
     ) -> None:
         self.service = service
@@ -132,7 +133,7 @@ class Ownership:
             gained = self._locks.acquire(wanted)
             self._held |= gained
             if gained:
-                self._gained()
+                self._gained(gained)
             for block in sorted(self._parked.keys() & gained):
                 for arrival in self._parked.pop(block):
                     self._admit(arrival)

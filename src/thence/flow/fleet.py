@@ -58,7 +58,7 @@ class ShareRequest(Struct, array_like=True, frozen=True):
     demand: float
     """Events a second that came lately, admitted or not."""
     waiting: int
-    """Events in line."""
+    """Events in line for this limit and nothing else."""
 
 
 class Grant(Struct, array_like=True, frozen=True):
@@ -78,7 +78,8 @@ class Grant(Struct, array_like=True, frozen=True):
 class Share:
     """One replica's part of the limit. What waits must look at :meth:`wait` anew after each grant."""
 
-    def __init__(self, replica: str) -> None:
+    def __init__(self, replica: str, number: int = 0) -> None:
+        """``number`` is that of the last request before the first."""
         self.replica = replica
         self.rate = 0.0
         self.burst = 0
@@ -90,7 +91,7 @@ class Share:
         self._refused = 0
         self._due = self._interval = self._tolerance = 0.0
         self._turn = self._turn_began = 0
-        self._number = self._applied = 0
+        self._number = self._applied = number
         self._sent: dict[int, float] = {}
         self._counted = 0
         self._measured = -math.inf
