@@ -184,7 +184,8 @@ class Runtime:
         self._farewells: set[Link] = set()
         self._leaving = False
         self._losses = LossLog(name, self._count_losses)
-        self.dispatcher.admission.lossy = self.emitter.lossy = self._losses.note
+        self.dispatcher.admission.lossy = self._losses.note
+        self.emitter.tell_losses(self._losses.note)
         try:
             for service in services:
                 self._host(service)
@@ -301,7 +302,7 @@ class Runtime:
 
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what happens from now on."""
-        self.emitter.observer = observer
+        self.emitter.observe(observer)
         self.dispatcher.observe(observer)
 
     def _count_losses(self) -> Counter[str]:
