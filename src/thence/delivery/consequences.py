@@ -36,7 +36,7 @@ class ConsequenceEmits:
         self._routes = sender.routes
         self._cork = sender.cork
 
-    def emit_joined(
+    async def emit_joined(
         self, event: Event, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None
     ) -> Receipt:
         """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade.
