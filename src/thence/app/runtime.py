@@ -35,7 +35,7 @@ from thence.events import Event, spec_of
 from thence.events.catalog import Catalog
 from thence.events.envelope import STALE, TRACKED, Arrival, due_of, event_id_of, full_lineage_of
 from thence.events.lineage import Path
-from thence.facts import Observer
+from thence.facts import GuardedObserver, Observer
 from thence.flow.limit import RateGate, gate_for
 from thence.limits import Limit
 from thence.mesh.discovery.contract import Descriptor, Discovery
@@ -244,6 +244,7 @@ class Runtime:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
         self._leaving = True
         self.emitter.stop()
+        self.dispatcher.admission.queueing.close_batches()
         await self.discovery.withdraw()
         self._farewells = set(self.peers.links.values())
         for link in self._farewells:
@@ -302,6 +303,7 @@ class Runtime:
 
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what happens from now on."""
+        observer = None if observer is None else GuardedObserver(observer)
         self.emitter.observe(observer)
         self.dispatcher.observe(observer)
 
@@ -322,6 +324,8 @@ class Runtime:
         return bool(
             self._farewells
             or self._local_line
+            # What its handlers have emitted is not lost with this node before others have ended it.
+            or (self.services and self.table.is_outstanding)
             or any(service.unfinished for service in self.services.values())
         )
 
