@@ -35,6 +35,8 @@ class LocalLine:
         self.label = label
         self.read_at = 0.0
         self.sent_at = 0.0
+        self.stale = False
+        self.behind = 0.0
         self.outlets: dict[int, LocalOutlet] = {}
         self._tracker = tracker
         self._to_track: set[tuple[int, int]] = set()
@@ -80,10 +82,6 @@ class LocalLine:
         self._process(self, arrivals)
 
     # -- as a source
-
-    def moment(self, milliseconds: int) -> float:
-        """The same stopwatch."""
-        return milliseconds / 1000
 
     def name_of(self, number: int) -> str:
         """Local arrivals carry their lineage whole."""

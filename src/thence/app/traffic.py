@@ -19,7 +19,7 @@ from thence.delivery.tracking import Tracker, mark_tracked
 from thence.errors import ConfigurationError
 from thence.events.envelope import STALE, Arrival
 from thence.mesh.frames import BadFrame
-from thence.mesh.link import Link
+from thence.mesh.link import Departures, Link
 from thence.mesh.messages import (
     PROTOCOL,
     Advice,
@@ -80,7 +80,7 @@ class NodeTraffic:
         """Peers that have not heard yet that this node leaves."""
         self.invalid: Counter[str] = Counter()
         """Events that could not be decoded, by the name of the node that sent them."""
-        self.departing = tracker.decide
+        self.departures: Departures = tracker
         self._node = node
         self._name = name
         self._now = now

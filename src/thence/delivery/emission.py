@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable
 from sys import getrefcount
@@ -42,7 +41,7 @@ from thence.delivery.targets import Route, Target
 from thence.delivery.tracking import UNKEPT, Tracker
 from thence.errors import RateLimited, SchemaMismatch, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
-from thence.events.envelope import DEFAULT, Arrival, due_of, full_lineage_of
+from thence.events.envelope import DEFAULT, Arrival, full_lineage_of
 from thence.events.lineage import Lineage
 from thence.facts import Observer
 from thence.identifiers import EventId
@@ -106,20 +105,32 @@ class Emitter:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
         route = self._routes.get(event.__class__) or self._table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
-        if budget is None and self._put_root(route, payload, body):
+        outlet = route.root_outlet
+        if budget is None and outlet is not None and outlet.room > 0 and self.observer is None:
+            # The lines of _put_root for one outlet.
+            self._sequence = sequence = self._sequence + 1
+            outlet.room -= 1
+            outlet.send_root(sequence, payload, body)
+            route.emitted += 1
+            sent = True
+        else:
+            sent = budget is None and self._put_root(route, payload, body)
+        if sent:
             receipt = Receipt(self._sequence, route.sending)
             tracker = self.tracker
             if getrefcount(tracker.last) > UNKEPT:
                 tracker.keep_last()
             tracker.last = receipt
+            tracker.undecided = True
         else:
             receipt = await self._emit_patiently(route, payload, body, budget)
-        if self._cork.alone:
-            self.tracker.decide_on(receipt, sys._getframe(1))
-            self._cork.flush()
-        if not receipt.sequence % BURST:
+        pauses = not receipt.sequence % BURST
+        if pauses:
             self.tracker.sample(receipt)
-            self.tracker.decide_on(receipt, sys._getframe(1))
+        if pauses or self._cork.alone:
+            self.tracker.decide_alone(receipt)
+            self._cork.release()
+        if pauses:
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)
         return receipt
@@ -249,14 +260,17 @@ class Emitter:
             )
             payload, body = route.seal(result)
             lineage = self._lineage_below(handler, arrival)
-            credits = self.credits_of(handler, arrival)
+            credits = arrival.credits
+            if arrival.subscription.several or handler.budget is not None:
+                credits = self.credits_of(handler, arrival)
             if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
                 self._send_consequence(route, payload, body, lineage, credits, arrival.record)
         else:
             sealed = self._sealed_all(handler, result, context)
             if sealed:
                 self._emit_all(handler, arrival, sealed)
-        self._cork.release()
+        if self._cork.alone:
+            self._cork.flush()
 
     def _emit_all(
         self, handler: HostedHandler, arrival: Arrival, sealed: list[tuple[Route, bytes, Event]]
@@ -342,15 +356,17 @@ class Emitter:
         self, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None
     ) -> Lineage:
         """The lineage of a consequence of the event that arrived."""
-        node, sequence = arrival.source.node, arrival.sequence
-        above = full_lineage_of(arrival)
-        root_node, root_sequence = node, sequence
-        max_depth = DEFAULT.depth
+        source, sequence = arrival.source, arrival.sequence
+        node = root_node = source.node
+        root_sequence = sequence
+        above = None if arrival.extras is None else full_lineage_of(arrival)
         if above is None:
-            path = self._paths.below(None, handler.place)
-            deadline = due_of(arrival)
+            path, max_depth = handler.path, DEFAULT.depth
+            deadline = arrival.due or source.sent_at + DEFAULT.seconds
         else:
-            path = self._paths.below(above.path, handler.place)
+            path = handler.path
+            if above.path is not None:
+                path = self._paths.below(above.path, handler.place)
             deadline, max_depth = above.deadline, above.max_depth
             if above.path is not None:
                 root_node, root_sequence = above.root_node, above.root_sequence
@@ -556,7 +572,7 @@ class Emitter:
             self.tracker.track(receipt)
             self._cork.release()
         elif branch is None:
-            self.tracker.fresh.append(receipt)
+            self.tracker.wait(receipt)
         return receipt
 
     def _objection(self, emission: Emission) -> str:

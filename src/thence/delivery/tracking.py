@@ -7,6 +7,7 @@ process, some microseconds after ``emit`` has returned: by then a receipt that n
 from __future__ import annotations
 
 import dis
+import sys
 import time
 from collections.abc import Callable
 from sys import getrefcount
@@ -34,7 +35,9 @@ class Tracker:
     def __init__(self, now: Callable[[], float], branches: Branches) -> None:
         self.last = Receipt(0, _NOWHERE)
         """What was given out last."""
-        self.fresh: list[Receipt] = []
+        self.undecided = False
+        """Whether there are receipts to decide about."""
+        self._fresh: list[Receipt] = []
         """Other receipts of events that have not left yet."""
         self._decided = 0
         self.branches = branches
@@ -46,27 +49,38 @@ class Tracker:
     def keep_last(self) -> None:
         """Somebody keeps the last receipt, and there is another now."""
         if self.last.sequence > self._decided:
-            self.fresh.append(self.last)
+            self._fresh.append(self.last)
 
     def decide(self) -> None:
         """Events are about to leave: have those tracked whose receipts somebody keeps."""
+        self.undecided = False
         if self.last.sequence > self._decided:
             self._decided = self.last.sequence
             if getrefcount(self.last) > UNKEPT and self.last.root is None:
                 self.track(self.last)
-        fresh = self.fresh
+        fresh = self._fresh
         while fresh:
             receipt = fresh.pop()
             if getrefcount(receipt) > UNKEPT and receipt.root is None:
                 self.track(receipt)
 
-    def decide_on(self, receipt: Receipt, caller: FrameType | None) -> None:
-        """The same for an event that leaves while ``caller`` has not got its receipt yet."""
+    def wait(self, receipt: Receipt) -> None:
+        """Decide about this one too, just before its event leaves."""
+        self._fresh.append(receipt)
+        self.undecided = True
+
+    def decide_alone(self, receipt: Receipt) -> None:
+        """Decide about an event that leaves while the caller of ``emit``, its caller, has not got the receipt."""
         if receipt is self.last:
             self._decided = receipt.sequence
-        elif self.fresh and self.fresh[-1] is receipt:
-            self.fresh.pop()
-        if receipt.root is None and not discards_result(caller):
+            self.undecided = bool(self._fresh)
+        elif self._fresh and self._fresh[-1] is receipt:
+            self._fresh.pop()
+        frame = sys._getframe(2)
+        known = _known.get((id(frame.f_code), frame.f_lasti))
+        if known is None or known[0] is not frame.f_code:
+            known = (frame.f_code, discards_result(frame))
+        if receipt.root is None and not known[1]:
             self.track(receipt)
 
     def track(self, receipt: Receipt) -> Root:
