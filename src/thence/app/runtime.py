@@ -84,7 +84,8 @@ class Runtime:
         self.fleet = self.hosting.fleet
         self.traffic.serve(self.hosting, self.table)
         self._losses = LossLog(name, self._count_losses)
-        self.dispatcher.admission.lossy = self.emitter.lossy = self._losses.note
+        self.dispatcher.admission.lossy = self._losses.note
+        self.emitter.tell_losses(self._losses.note)
 
     # -- coming and going
 
@@ -183,7 +184,7 @@ class Runtime:
 
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what happens from now on."""
-        self.emitter.observer = observer
+        self.emitter.observe(observer)
         self.dispatcher.observe(observer)
 
     def _count_losses(self) -> Counter[str]:

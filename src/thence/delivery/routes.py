@@ -298,6 +298,8 @@ class RouteTable:
             route.set_targets(
                 tuple(target for target in targets if target.placement.nodes), self.budget
             )
+            for target in list(targets):
+                target.review()
 
     def _refuse_incompatible(self, route: Route, target: Target) -> None:
         target.refused.clear()

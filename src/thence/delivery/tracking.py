@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from sys import getrefcount
 from types import CodeType, FrameType
-from typing import Any
 
 from msgspec.structs import replace
 
-from thence.cascade.settlement import Branches
+from thence.cascade.settlement import Branches, Tally
 from thence.delivery.reasons import kind_of
 from thence.delivery.receipts import Receipt, Root, Sending
 from thence.events.envelope import TRACKED, Arrival
@@ -85,19 +84,28 @@ class Tracker:
 
     def track(self, receipt: Receipt) -> Root:
         """Follow the cascade of an event that has not left yet."""
-        root = receipt.root = Root(receipt.event_id, self._now)
         deliveries = receipt.sending.deliveries
-
-        def ended(tally: Any) -> None:
-            root.ended(tally)
-            self.settled(root.settled_in)
-
-        branch = root.branch = self.branches.open(0, 1 + len(deliveries), ended)
+        root = receipt.root = self.open(receipt.event_id, 1 + len(deliveries))
+        branch = root.branch
         for refusal in receipt.refused:
             branch.refused(kind_of(refusal.reason))
         for delivery in deliveries:
             delivery.track(receipt.sequence, branch)
         branch.part_ended()
+        return root
+
+    def open(self, event_id: str, parts: int = 1) -> Root:
+        """Follow the cascade of an event of which so many parts are to end: its deliveries, and whoever else says.
+
+        The root's branch may be asked to grow as long as one of them has not ended.
+        """
+        root = Root(event_id, self._now)
+
+        def ended(tally: Tally) -> None:
+            root.ended(tally)
+            self.settled(root.settled_in)
+
+        root.branch = self.branches.open(0, parts, ended)
         return root
 
     def sample(self, receipt: Receipt) -> None:
