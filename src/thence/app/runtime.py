@@ -20,6 +20,7 @@ from thence.app.service import Service
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.cascade.settlement import Branches, Tally
+from thence.cascade.times import RecentTimes
 from thence.clock import LoopClock, stopwatch
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
@@ -132,6 +133,7 @@ class Runtime:
         answers: Mapping[str, Callable[[bytes], bytes]],
         budget: Budget,
         loops: LoopMode,
+        sample_share: float,
     ) -> None:
         self.node = node
         self.name = name
@@ -140,7 +142,9 @@ class Runtime:
         """Events that could not be decoded, by the name of the node that sent them."""
         self.discovery = discovery
         self.branches = Branches()
-        self.tracker = Tracker(stopwatch(asyncio.get_running_loop()), self.branches)
+        self.tracker = Tracker(stopwatch(asyncio.get_running_loop()), self.branches, sample_share)
+        self.cascade_times = RecentTimes(stopwatch(asyncio.get_running_loop()))
+        self.tracker.settled = self.cascade_times.note
         self.departing = self.tracker.decide
         self.peers = Peers(node, self, discovery, wire_for)
         self._catalog = Catalog()
