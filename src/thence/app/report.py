@@ -119,8 +119,8 @@ def report_on(runtime: Runtime) -> NodeReport:
         node=runtime.node,
         name=runtime.name,
         pid=os.getpid(),
-        address=runtime.address,
-        ready=runtime.ready,
+        address=runtime.traffic.address,
+        ready=runtime.traffic.ready,
         services=tuple(runtime.services),
         peers=tuple(sorted(table.links)),
         handlers=handlers,
@@ -131,7 +131,7 @@ def report_on(runtime: Runtime) -> NodeReport:
         routes=routes,
         lost=tuple((*key, count) for key, count in sorted(lost.items())),
         closures=dict(runtime.peers.closures),
-        invalid=dict(runtime.invalid),
+        invalid=dict(runtime.traffic.invalid),
         bytes_written=runtime.peers.bytes_written,
         service_limits={
             service.name: tuple(str(gate.limit) for gate in service.gates)

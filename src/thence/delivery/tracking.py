@@ -15,11 +15,14 @@ from sys import getrefcount
 from types import CodeType, FrameType
 from typing import Any
 
+from msgspec.structs import replace
+
 from thence.cascade.settlement import Branches
 from thence.delivery.reasons import kind_of
 from thence.delivery.receipts import Receipt, Root, Sending
+from thence.events.envelope import TRACKED, Arrival
 
-__all__ = ["Tracker", "discards_result"]
+__all__ = ["UNKEPT", "Tracker", "discards_result", "mark_tracked"]
 
 _NOWHERE = Sending("", ())
 
@@ -140,3 +143,16 @@ def _discards(code: CodeType, offset: int) -> bool:
         return False
     after = [one.opname for one in instructions if one.offset >= running.argval]
     return after[0] == "POP_TOP" or after[:2] == ["END_SEND", "POP_TOP"]
+
+
+def mark_tracked(arrivals: list[Arrival], wanted: set[tuple[int, int]]) -> None:
+    """Note which arrivals somebody wants tracked, and take them off the list.
+
+    :param wanted: subscription and sequence numbers.
+    """
+    for arrival in arrivals:
+        key = (arrival.subscription.number, arrival.sequence)
+        if key in wanted:
+            wanted.remove(key)
+            extras = arrival.extras
+            arrival.extras = TRACKED if extras is None else replace(extras, tracked=1)
