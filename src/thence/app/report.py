@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from thence.app.runtime import Runtime
+from thence.cascade.times import CascadeTimes
 
 __all__ = ["EmittedReport", "HandlerReport", "NodeReport", "RouteReport", "report_on"]
 
@@ -72,6 +73,10 @@ class NodeReport(Struct, frozen=True):
     bytes_written: int
     service_limits: dict[str, tuple[str, ...]] = {}
     """By service, the limits that all its handlers share."""
+    cascades: CascadeTimes = CascadeTimes()
+    """How long the cascades of root events emitted here took, in the last minute: of those that were followed to
+    their end, because their receipts were kept or as a sample.
+    """
 
     def encode(self) -> bytes:
         """For the wire; :meth:`decode` is the inverse."""
@@ -133,4 +138,5 @@ def report_on(runtime: Runtime) -> NodeReport:
             for service in runtime.services.values()
             if service.gates
         },
+        cascades=runtime.cascade_times.times(),
     )

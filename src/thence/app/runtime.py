@@ -16,6 +16,7 @@ from thence.app.traffic import NodeTraffic
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.cascade.settlement import Branches
+from thence.cascade.times import RecentTimes
 from thence.clock import stopwatch
 from thence.delivery.emission import Emitter
 from thence.delivery.loop_guard import LoopGuard
@@ -46,6 +47,7 @@ class Runtime:
         answers: Mapping[str, Callable[[bytes], bytes]],
         budget: Budget,
         loops: LoopMode,
+        sample_share: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -53,7 +55,9 @@ class Runtime:
         self.name = name
         self.discovery = discovery
         self.branches = Branches()
-        self.tracker = Tracker(now, self.branches)
+        self.tracker = Tracker(now, self.branches, sample_share)
+        self.cascade_times = RecentTimes(now)
+        self.tracker.settled = self.cascade_times.note
         self.traffic = NodeTraffic(node, name, now=now, tracker=self.tracker, answers=answers)
         self.peers = Peers(node, self.traffic, discovery, wire_for)
         catalog, guard = Catalog(), LoopGuard(loops)

@@ -25,7 +25,7 @@ from thence.identifiers import EventId
 __all__ = ["RootEmits"]
 
 BURST = 256
-"""Events emitted after which a root emit lets the loop go round, and one may be tracked as a sample."""
+"""Events emitted after which a root emit lets the loop go round."""
 
 
 class RootEmits:
@@ -37,6 +37,11 @@ class RootEmits:
         self._routes = sender.routes
         self._cork = sender.cork
         self._tracker = sender.tracker
+        self._count = 0
+        """Events emitted."""
+        self._pause_at: float = BURST
+        self._sample_at = self._tracker.until_sample()
+        self._attend_at = min(self._pause_at, self._sample_at)
 
     async def emit(self, event: Event, budget: Budget | None = None) -> Receipt:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
@@ -62,9 +67,8 @@ class RootEmits:
             tracker.undecided = True
         else:
             receipt = await self._emit_patiently(route, payload, body, budget)
-        pauses = not receipt.sequence % BURST
-        if pauses:
-            self._tracker.sample(receipt)
+        self._count = count = self._count + 1
+        pauses = count >= self._attend_at and self._attend(receipt)
         if pauses or self._cork.alone:
             self._tracker.decide_alone(receipt)
             self._cork.release()
@@ -72,6 +76,17 @@ class RootEmits:
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)
         return receipt
+
+    def _attend(self, receipt: Receipt) -> bool:
+        """Have the event tracked as a sample if it is its turn; whether it is time to let the loop go round."""
+        if self._count >= self._sample_at:
+            self._sample_at = self._count + self._tracker.until_sample()
+            self._tracker.sample(receipt)
+        pauses = self._count >= self._pause_at
+        if pauses:
+            self._pause_at = self._count + BURST
+        self._attend_at = min(self._pause_at, self._sample_at)
+        return pauses
 
     def _put(self, route: Route, payload: bytes, body: Event) -> bool:
         """Send, if there is no choice to make and room everywhere: whether that was so."""

@@ -7,6 +7,8 @@ process, some microseconds after ``emit`` has returned: by then a receipt that n
 from __future__ import annotations
 
 import dis
+import math
+import random
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +33,9 @@ SAMPLES_PER_SECOND = 100.0
 class Tracker:
     """The tracked roots of one node."""
 
-    def __init__(self, now: Callable[[], float], branches: Branches) -> None:
+    def __init__(
+        self, now: Callable[[], float], branches: Branches, sample_share: float = 0.01
+    ) -> None:
         self.last = Receipt(0, _NOWHERE)
         """What was given out last."""
         self.undecided = False
@@ -44,6 +48,7 @@ class Tracker:
         """Called with the duration of every tracked cascade that has ended."""
         self._now = now
         self._next_sample = 0.0
+        self._sample_every = round(1 / sample_share) if sample_share else 0
 
     def keep_last(self) -> None:
         """Somebody keeps the last receipt, and there is another now."""
@@ -108,10 +113,18 @@ class Tracker:
         root.branch = self.branches.open(0, parts, ended)
         return root
 
+    def until_sample(self) -> float:
+        """How many root events after one the next is to be followed unasked.
+
+        By chance, as events may have a rhythm that a fixed number would fall in with.
+        """
+        every = self._sample_every
+        return random.randint(1, 2 * every - 1) if every else math.inf
+
     def sample(self, receipt: Receipt) -> None:
-        """Follow this one, unless there were enough lately."""
+        """Follow this one, unless there were enough lately. It must not have left yet."""
         now = self._now()
-        if now >= self._next_sample:
+        if self._sample_every and now >= self._next_sample:
             self._next_sample = now + 1 / SAMPLES_PER_SECOND
             if receipt.root is None:
                 self.track(receipt)
