@@ -20,7 +20,7 @@ from thence.delivery.targets import Route
 from thence.delivery.throttle import Throttle
 from thence.errors import RateLimited, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
-from thence.events.envelope import DEFAULT, Arrival, due_of, full_lineage_of
+from thence.events.envelope import DEFAULT, Arrival, full_lineage_of
 from thence.events.lineage import Lineage
 
 __all__ = ["ConsequenceEmits", "undeclared"]
@@ -41,7 +41,7 @@ class ConsequenceEmits:
     ) -> Receipt:
         """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade.
 
-        It may cause half of what the handler may.
+        It may cause half of what the handler may, if it can cause anything.
 
         :raises UndeclaredEvent: the handler does not declare its type.
         """
@@ -53,9 +53,9 @@ class ConsequenceEmits:
         chosen = sender.choose(route, body)
         starts = sum(outlet.starts for _, outlet in chosen)
         left = self.credits_of(handler, arrival)
-        credits = min(left, starts + max(0, left - starts) // 2)
-        # Of the parts of all its handlers, as theirs may be spent already.
-        arrival.credits -= credits * len(arrival.subscription.spreading)
+        spreads = any(outlet.spreads for _, outlet in chosen)
+        credits = min(left, starts + (max(0, left - starts) // 2 if spreads else 0))
+        _leave(handler, arrival, left - credits)
         if budget is not None:
             credits = min(credits, budget.events)
         emission = sender.emission(route, payload, body, lineage, credits, arrival.record)
@@ -83,13 +83,15 @@ class ConsequenceEmits:
             payload, body = route.seal(result)
             lineage = self._lineage_below(handler, arrival)
             credits = self.credits_of(handler, arrival)
+            _leave(handler, arrival, 0)
             if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
                 self._send(route, payload, body, lineage, credits, arrival.record)
         else:
             sealed = self._sealed_all(handler, result, context)
             if sealed:
                 self._emit_all(handler, arrival, sealed)
-        self._cork.release()
+        if self._cork.alone:
+            self._cork.flush()
 
     def _emit_all(
         self, handler: HostedHandler, arrival: Arrival, sealed: list[tuple[Route, bytes, Event]]
@@ -103,6 +105,7 @@ class ConsequenceEmits:
             ]
             ends.append(len(needs))
         shares = divide(self.credits_of(handler, arrival), needs)
+        _leave(handler, arrival, 0)
         began = 0
         for (route, payload, body), end in zip(sealed, ends, strict=True):
             credits = sum(
@@ -166,10 +169,15 @@ class ConsequenceEmits:
         return True
 
     def credits_of(self, handler: HostedHandler, arrival: Arrival) -> int:
-        """How many handler starts a run of that handler may cause."""
-        spreading = arrival.subscription.spreading
-        credits = arrival.credits
-        if len(spreading) > 1:
+        """How many handler starts a run of that handler may cause, apart from those that it has paid for."""
+        left: dict[HostedHandler, int] | None = arrival.left
+        if left is not None and handler in left:
+            return left[handler]
+        credits, subscription = arrival.credits, arrival.subscription
+        if subscription.several:
+            spreading = subscription.spreading
+            if handler not in spreading:
+                return 0
             credits = part(credits, spreading.index(handler), len(spreading))
         budget = handler.budget
         return credits if budget is None else min(credits, budget.events)
@@ -178,17 +186,17 @@ class ConsequenceEmits:
         self, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None
     ) -> Lineage:
         """The lineage of a consequence of the event that arrived."""
-        node, sequence = arrival.source.node, arrival.sequence
-        above = full_lineage_of(arrival)
-        root_node, root_sequence = node, sequence
-        max_depth = DEFAULT.depth
+        source, sequence = arrival.source, arrival.sequence
+        node = root_node = source.node
+        root_sequence, path = sequence, handler.path
+        above = None if arrival.extras is None else full_lineage_of(arrival)
         if above is None:
-            path = self._paths.below(None, handler.place)
-            deadline = due_of(arrival)
+            max_depth = DEFAULT.depth
+            deadline = arrival.due or source.sent_at + DEFAULT.seconds
         else:
-            path = self._paths.below(above.path, handler.place)
             deadline, max_depth = above.deadline, above.max_depth
             if above.path is not None:
+                path = self._paths.below(above.path, handler.place)
                 root_node, root_sequence = above.root_node, above.root_sequence
         if budget is not None or handler.budget is not None:
             for one in filter(None, (handler.budget, budget)):
@@ -208,6 +216,18 @@ class ConsequenceEmits:
             if event.__class__ not in handler.declared:
                 raise undeclared(event, handler)
         return [self._sender.sealed(event) for event in events]
+
+
+def _leave(handler: HostedHandler, arrival: Arrival, credits: int) -> None:
+    """A run has paid for what it emits, and may cause so much more: also after its end, if a task of it is still
+    at work.
+    """
+    if arrival.left is not None:
+        arrival.left[handler] = credits
+    elif credits or arrival.subscription.several:
+        arrival.left = {handler: credits}
+    else:
+        arrival.credits = 0
 
 
 def _events_of(result: Any, handler: HostedHandler) -> Iterable[Event]:

@@ -12,6 +12,7 @@ from thence.delivery.lines import FairLine, Line, PlainLine
 from thence.delivery.ownership import Ownership
 from thence.events import PRIORITIES, EventSpec
 from thence.events.envelope import Arrival, envelope_for
+from thence.events.lineage import Path
 from thence.flow.breaker import Breaker
 from thence.flow.limit import Gate, RateGate, changed_gates, gate_for, key_function
 from thence.flow.shedding import QueueDelay
@@ -52,6 +53,7 @@ class HostedHandler:
         "open_batch",
         "open_keys",
         "overflow",
+        "path",
         "place",
         "probe",
         "queue",
@@ -74,6 +76,8 @@ class HostedHandler:
         self.name = spec.name
         self.task_name = f"thence {spec.name}"
         self.place = f"{service.name}.{spec.name}"
+        self.path = Path(None, self.place)
+        """The path to the consequences of root events."""
         self.service = service
         self.threads = _threads_for(spec)
         self.call: Callable[..., Coroutine[Any, Any, Any]] = spec.run_in(self.threads)

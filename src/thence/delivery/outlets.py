@@ -238,8 +238,9 @@ class LinkOutlet(Outlet):
         events = link.events
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
-        if count == 1:
-            link.touch()
+        if count == 1 and not link.dirty:
+            link.dirty = True
+            link.cork.touch_by_event(link)
 
     def send_root(self, sequence: int, payload: bytes, body: Event) -> None:
         """Append the event to the frame."""
@@ -257,8 +258,9 @@ class LinkOutlet(Outlet):
         )
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
-        if count == 1:
-            link.touch()
+        if count == 1 and not link.dirty:
+            link.dirty = True
+            link.cork.touch_by_event(link)
 
     def track(self, sequence: int, branch: Branch) -> None:
         """Ask the peer to report on a root event that has been sent with nothing said about it."""

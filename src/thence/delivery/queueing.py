@@ -440,5 +440,5 @@ def _expiry_of(arrival: Arrival) -> float:
     ttl: float | None = arrival.subscription.event.policy.ttl
     if ttl is None or arrival.extras is None:
         return NEVER
-    emitted: float = arrival.source.moment(arrival.extras.sent)
+    emitted: float = arrival.extras.sent / 1000 + arrival.source.behind
     return emitted + ttl

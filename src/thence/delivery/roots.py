@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from sys import getrefcount
 
 from msgspec.structs import replace
@@ -26,7 +25,7 @@ from thence.identifiers import EventId
 __all__ = ["RootEmits"]
 
 BURST = 256
-"""Events emitted after which a root emit lets the loop go round, and one may be tracked as a sample."""
+"""Events emitted after which a root emit lets the loop go round."""
 
 
 class RootEmits:
@@ -38,29 +37,56 @@ class RootEmits:
         self._routes = sender.routes
         self._cork = sender.cork
         self._tracker = sender.tracker
+        self._count = 0
+        """Events emitted."""
+        self._pause_at: float = BURST
+        self._sample_at = self._tracker.until_sample()
+        self._attend_at = min(self._pause_at, self._sample_at)
 
     async def emit(self, event: Event, budget: Budget | None = None) -> Receipt:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
         sender = self._sender
         route = self._routes.get(event.__class__) or sender.table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
-        if budget is None and self._put(route, payload, body):
+        outlet = route.root_outlet
+        if budget is None and outlet is not None and outlet.room > 0 and sender.observer is None:
+            # The lines of _put for one outlet.
+            sender.sequence = sender.sequence + 1
+            outlet.room -= 1
+            outlet.send_root(sender.sequence, payload, body)
+            route.emitted += 1
+            was_put = True
+        else:
+            was_put = budget is None and self._put(route, payload, body)
+        if was_put:
             receipt = Receipt(sender.sequence, route.sending)
             tracker = self._tracker
             if getrefcount(tracker.last) > UNKEPT:
                 tracker.keep_last()
             tracker.last = receipt
+            tracker.undecided = True
         else:
             receipt = await self._emit_patiently(route, payload, body, budget)
-        if self._cork.alone:
-            self._tracker.decide_on(receipt, sys._getframe(1))
-            self._cork.flush()
-        if not receipt.sequence % BURST:
-            self._tracker.sample(receipt)
-            self._tracker.decide_on(receipt, sys._getframe(1))
+        self._count = count = self._count + 1
+        pauses = count >= self._attend_at and self._attend(receipt)
+        if pauses or self._cork.alone:
+            self._tracker.decide_alone(receipt)
+            self._cork.release()
+        if pauses:
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)
         return receipt
+
+    def _attend(self, receipt: Receipt) -> bool:
+        """Have the event tracked as a sample if it is its turn; whether it is time to let the loop go round."""
+        if self._count >= self._sample_at:
+            self._sample_at = self._count + self._tracker.until_sample()
+            self._tracker.sample(receipt)
+        pauses = self._count >= self._pause_at
+        if pauses:
+            self._pause_at = self._count + BURST
+        self._attend_at = min(self._pause_at, self._sample_at)
+        return pauses
 
     def _put(self, route: Route, payload: bytes, body: Event) -> bool:
         """Send, if there is no choice to make and room everywhere: whether that was so."""
@@ -109,7 +135,7 @@ class RootEmits:
             if all(outlet.room > 0 for _, outlet in chosen):
                 sender.send(emission, chosen)
                 receipt = sender.finish(emission)
-                self._tracker.fresh.append(receipt)
+                self._tracker.wait(receipt)
             else:
                 receipt = await self._wait_for_room(emission, chosen)
             if emission.asked:

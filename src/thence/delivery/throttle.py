@@ -127,7 +127,7 @@ class Kept:
         if emission.branch is not None:
             emission.branch.part_ended()
         elif emission.is_root:
-            self._sender.tracker.fresh.append(receipt)
+            self._sender.tracker.wait(receipt)
 
     def _close(self, emission: Emission, reason: str) -> None:
         """What was kept back is not sent."""
