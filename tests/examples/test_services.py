@@ -12,7 +12,7 @@ import pytest
 from thence import Budget, CascadeReport, Node, Service
 from thence.cascade.check import check
 from thence.events import spec_of
-from thence.testing import context, run
+from thence.testing import Mesh, context, in_virtual_time, run
 from treasure_hunt import (
     badges,
     charms,
@@ -195,6 +195,43 @@ def test_the_curse_is_a_loop_that_is_found_before_it_runs_and_cut_in_its_first_r
     # strike, lift, move_on; ana alone is near, so the curse comes back to her, and to lift.
     assert (report.events, report.cut, report.complete) == (3, 1, True)
     assert "charms.lift → curses.move_on → charms.lift" in report.failures[0].error
+
+
+@in_virtual_time
+async def test_the_last_clue_of_a_hunt_brings_its_treasure_with_points_rank_and_badges() -> None:
+    messages: deque[str] = deque()
+    hidden = World(clues=(Clue("river", 0, 46.05, 14.5),), walks=(), reach=10.0)
+    async with Mesh(
+        *(clues.clues, hunts.hunts, players.players, treasures.treasures),
+        *(scores.scores, ranks.ranks, badges.badges, notifications.notifications),
+        state={
+            "clues": clues.Hidden(hidden),
+            "hunts": hunts.Progress(hidden),
+            "players": None,
+            "notifications": messages,
+        },
+    ) as mesh:
+        cascade = await mesh.emit(PlayerMoved(player="ana", latitude=46.05, longitude=14.5))
+        assert cascade.complete
+        assert not cascade.failed
+        assert cascade.caused(HuntCompleted) == [TreasureClaimed(hunt="river", player="ana")]
+        assert [change.points for change in cascade.handled(ScoreChanged)] == [10, 110]
+        assert {badge.badge for badge in cascade.emitted(BadgeEarned)} == {
+            "first find",
+            "scout",
+            "ranger",
+        }
+        assert "ana: the treasure is yours" in messages
+
+
+@in_virtual_time
+async def test_ranks_are_told_while_badges_fail() -> None:
+    services = (scores.scores, ranks.ranks, badges.badges)
+    async with Mesh(*services) as mesh:
+        mesh.fail(badges.reward)
+        cascade = await mesh.emit(ClueFound(player="ana", hunt="river", clue=0))
+        assert cascade.emitted(RankChanged) == [RankChanged(player="ana", rank=1)]
+        assert [failed.handler for failed in cascade.failed] == ["badges.reward"]
 
 
 def test_claims_are_never_limited_and_come_before_everything_else() -> None:
