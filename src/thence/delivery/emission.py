@@ -209,7 +209,7 @@ class Emitter:
     ) -> Receipt:
         """Emit an event out of the running handler of ``arrival``, at once, as a part of its cascade.
 
-        It may cause half of what the handler may.
+        It may cause half of what the handler may, if it can cause anything.
 
         :raises UndeclaredEvent: the handler does not declare its type.
         """
@@ -220,9 +220,9 @@ class Emitter:
         chosen = self._choose(route, body, {})
         starts = sum(outlet.starts for _, outlet in chosen)
         left = self.credits_of(handler, arrival)
-        credits = min(left, starts + max(0, left - starts) // 2)
-        # Of the parts of all its handlers, as theirs may be spent already.
-        arrival.credits -= credits * len(arrival.subscription.spreading)
+        spreads = any(outlet.spreads for _, outlet in chosen)
+        credits = min(left, starts + (max(0, left - starts) // 2 if spreads else 0))
+        self._leave(handler, arrival, left - credits)
         if budget is not None:
             credits = min(credits, budget.events)
         emission = self._emission(route, payload, body, lineage, credits, arrival.record)
@@ -250,6 +250,7 @@ class Emitter:
             payload, body = route.seal(result)
             lineage = self._lineage_below(handler, arrival)
             credits = self.credits_of(handler, arrival)
+            self._leave(handler, arrival, 0)
             if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
                 self._send_consequence(route, payload, body, lineage, credits, arrival.record)
         else:
@@ -270,6 +271,7 @@ class Emitter:
             ]
             ends.append(len(needs))
         shares = divide(self.credits_of(handler, arrival), needs)
+        self._leave(handler, arrival, 0)
         began = 0
         for (route, payload, body), end in zip(sealed, ends, strict=True):
             credits = sum(
@@ -330,13 +332,27 @@ class Emitter:
         return True
 
     def credits_of(self, handler: HostedHandler, arrival: Arrival) -> int:
-        """How many handler starts a run of that handler may cause."""
+        """How many handler starts a run of that handler may cause, apart from those that it has paid for."""
+        left: dict[HostedHandler, int] | None = arrival.left
+        if left is not None and handler in left:
+            return left[handler]
         spreading = arrival.subscription.spreading
         credits = arrival.credits
         if len(spreading) > 1:
             credits = part(credits, spreading.index(handler), len(spreading))
         budget = handler.budget
         return credits if budget is None else min(credits, budget.events)
+
+    def _leave(self, handler: HostedHandler, arrival: Arrival, credits: int) -> None:
+        """A run has paid for what it emits, and may cause so much more: also after its end, if a task of it
+        is still at work.
+        """
+        if arrival.left is not None:
+            arrival.left[handler] = credits
+        elif credits or arrival.subscription.several:
+            arrival.left = {handler: credits}
+        else:
+            arrival.credits = 0
 
     def _lineage_below(
         self, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None

@@ -130,6 +130,8 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     """The deadline, in seconds of this node's stopwatch, as soon as it waits for anything."""
     record: Any = None
     """If it is tracked, the :class:`thence.cascade.settlement.Branch` that it is."""
+    left: Any = None
+    """By handler, how many handler starts its run may still cause, where it has paid for some."""
 
 
 def envelope_for(event_type: type[Event], number: int, subscription: object) -> type[Arrival]:
@@ -144,6 +146,7 @@ def envelope_for(event_type: type[Event], number: int, subscription: object) -> 
             ("members", None, None),
             ("due", None, None),
             ("record", None, None),
+            ("left", None, None),
         ],
         bases=(Arrival,),
         namespace={"subscription": subscription},
