@@ -222,11 +222,19 @@ class Play:
             )
         return service
 
-    def handler(self, plan: HandlerPlan, home: list[Node]) -> Callable[..., Any]:
-        chance, starts = self.chance, self.starts
+    @contextlib.contextmanager
+    def a_run(self, ctx: Context) -> Iterator[None]:
+        """One run of a handler."""
+        self.starts[ctx.root_id] += 1
+        yield
 
-        async def begin(ctx: Context) -> list[Event]:
-            starts[ctx.root_id] += 1
+    def attempt(self, ctx: Context, *events: Event) -> None:
+        """These are being emitted for good."""
+
+    def handler(self, plan: HandlerPlan, home: list[Node]) -> Callable[..., Any]:
+        chance = self.chance
+
+        async def begin() -> list[Event]:
             if plan.pause and chance.random() < 0.5:
                 await asyncio.sleep(chance.random() * plan.pause)
             events = [made(chance, cause, number) for number, cause in enumerate(plan.causes)]
@@ -238,58 +246,76 @@ class Play:
             if chance.random() < plan.failing / 2:
                 raise ValueError("after it has emitted something")
 
-        async def emit(*events: Event, pause: float = 0) -> None:
+        async def emit(ctx: Context, *events: Event, pause: float = 0) -> None:
             for event in events:
                 if pause:
                     await asyncio.sleep(pause)
-                # Emitted for good: a limit may refuse it, and a closed node refuses all.
-                with contextlib.suppress(RateLimited, ThenceError):
+                try:
                     await home[0].emit(event)
+                except RateLimited:
+                    self.attempt(ctx, event)
+                except ThenceError:
+                    pass  # its node is closing
+                else:
+                    self.attempt(ctx, event)
 
         async def returning(event: Any, ctx: Context) -> Any:
-            events = await begin(ctx)
-            end()
-            return events
+            with self.a_run(ctx):
+                events = await begin()
+                end()
+                self.attempt(ctx, *events)
+                return events
 
         async def yielding(event: Any, ctx: Context) -> Any:
-            for one in await begin(ctx):
-                yield one
-            end()
+            with self.a_run(ctx):
+                events = await begin()
+                for one in events:
+                    yield one
+                end()
+                self.attempt(ctx, *events)
 
         async def in_context(event: Any, ctx: Context) -> None:
-            for one in await begin(ctx):
-                ctx.emit(one)
-            end()
+            with self.a_run(ctx):
+                events = await begin()
+                for one in events:
+                    ctx.emit(one)
+                end()
+                self.attempt(ctx, *events)
 
         async def joined(event: Any, ctx: Context) -> None:
-            await emit(*await begin(ctx))
-            end()
+            with self.a_run(ctx):
+                await emit(ctx, *await begin())
+                end()
 
         async def joined_at_once(event: Any, ctx: Context) -> None:
-            await asyncio.gather(*map(emit, await begin(ctx)))
-            end()
+            with self.a_run(ctx):
+                await asyncio.gather(*(emit(ctx, one) for one in await begin()))
+                end()
 
         async def joined_slowly(event: Any, ctx: Context) -> None:
-            for one in await begin(ctx):
-                await asyncio.sleep(0.001)
-                await emit(one)
-            end()
+            with self.a_run(ctx):
+                await emit(ctx, *await begin(), pause=0.001)
+                end()
 
         async def left_behind(event: Any, ctx: Context) -> Any:
-            events = await begin(ctx)
-            half = len(events) // 2
-            self.tasks.add(asyncio.create_task(emit(*events[:half], pause=0.02)))
-            end()
-            return events[half:]
+            with self.a_run(ctx):
+                events = await begin()
+                half = len(events) // 2
+                self.tasks.add(asyncio.create_task(emit(ctx, *events[:half], pause=0.02)))
+                end()
+                self.attempt(ctx, *events[half:])
+                return events[half:]
 
         async def mixed(event: Any, ctx: Context) -> Any:
-            events = await begin(ctx)
-            third = len(events) // 3
-            await emit(*events[:third])
-            for one in events[third : 2 * third]:
-                ctx.emit(one)
-            end()
-            return events[2 * third :]
+            with self.a_run(ctx):
+                events = await begin()
+                third = len(events) // 3
+                await emit(ctx, *events[:third])
+                for one in events[third : 2 * third]:
+                    ctx.emit(one)
+                end()
+                self.attempt(ctx, *events[third:])
+                return events[2 * third :]
 
         return {
             "return": returning,

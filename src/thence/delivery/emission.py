@@ -337,6 +337,8 @@ class Emitter:
         if left is not None and handler in left:
             return left[handler]
         spreading = arrival.subscription.spreading
+        if handler not in spreading:
+            return 0
         credits = arrival.credits
         if len(spreading) > 1:
             credits = part(credits, spreading.index(handler), len(spreading))
