@@ -177,7 +177,8 @@ class Emitter:
                 waiting.withdraw()
                 raise
         if receipt.sequence in self._asked:
-            self.tracker.track(receipt)
+            if receipt.root is None:
+                self.tracker.track(receipt)
             self._cork.release()
             receipt = await self._judged(receipt)
         return _heeded(route, receipt)
