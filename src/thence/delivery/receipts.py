@@ -109,6 +109,9 @@ class Root:
                 async with asyncio.timeout(timeout):
                     await future
             except TimeoutError:
+                if self._tally is not None:
+                    # It ended in the very tick in which the time was over.
+                    return self._report(self._tally, self.settled_in, ended=True)
                 report = self._report(self.branch.tally(), self._now() - self._began, ended=False)
                 raise SettleTimeout(
                     f"the cascade of {self._event_id} has not settled within {timeout:g} s; it goes on. So far: "
