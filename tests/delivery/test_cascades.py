@@ -486,14 +486,7 @@ def test_a_settle_timeout_tells_what_is_known_so_far_and_the_cascade_goes_on(hos
     run(main())
 
 
-@pytest.mark.parametrize(
-    "early",
-    [
-        -1,
-        pytest.param(0, marks=defect("Root.settled asks a branch that has just ended for its tally")),
-        1,
-    ],
-)
+@pytest.mark.parametrize("early", [-1, 0, 1])
 def test_a_timeout_in_the_moment_of_the_end_is_a_timeout_or_the_report(early: int) -> None:
     async def main() -> None:
         service = Service("scores")
@@ -820,3 +813,202 @@ def test_an_event_that_its_receiver_can_not_decode_does_not_keep_its_cascade_ope
         assert not followed(host, emitter)
 
     on_two_nodes(play, service)
+
+
+class Placed(Event, key="player"):
+    player: str = "ana"
+    number: int = 0
+
+
+@defect("a newer event takes the place of one that another handler of the service has begun")
+def test_an_event_that_a_handler_has_begun_does_not_give_way_at_another_handler() -> None:
+    async def main() -> None:
+        service = Service("service")
+        ran: list[tuple[str, int]] = []
+
+        @service.on(Placed, overflow="latest")
+        async def quick(placed: Placed) -> None:
+            await asyncio.sleep(0.01)
+            ran.append(("quick", placed.number))
+
+        @service.on(Placed, overflow="latest", limit="1/s burst 1")
+        async def limited(placed: Placed) -> None:
+            ran.append(("limited", placed.number))
+
+        node = Node(service, mesh=new_mesh())
+        async with running(node):
+            receipts = []
+            for number in range(3):
+                receipts.append(await node.emit(Placed(number=number)))
+                await asyncio.sleep(0.005)
+            reports = [await receipt.settled(20) for receipt in receipts]
+            assert sum(report.events for report in reports) == len(ran)
+            assert [report.merged for report in reports].count(2) == 1
+            assert ("quick", 2) in ran
+            assert not followed(node)
+
+    run(main())
+
+
+def test_a_handler_that_emits_nothing_runs_beside_several_that_do(hosting: str) -> None:
+    async def main() -> None:
+        service = Service("service")
+        ran: list[str] = []
+
+        def host(name: str, *emits: type[Event]) -> None:
+            @service.on(ClueFound, name=name, emits=emits)
+            async def handle(found: ClueFound, ctx: Context) -> list[Hop]:
+                ran.append(name)
+                return [Hop() for _ in emits]
+
+            handle.__annotations__["return"] = list[Hop] if emits else None
+
+        for name, emits in (("one", [Hop]), ("quiet", []), ("two", [Hop])):
+            host(name, *emits)
+        mesh = new_mesh()
+        nodes = [Node(service, mesh=mesh)]
+        if hosting != "one node":
+            nodes = [Node(service, mesh=mesh), Node(mesh=mesh)]
+        async with running(*nodes):
+            report = await (await nodes[-1].emit(ClueFound())).settled(20)
+            assert ran == ["one", "quiet", "two"]
+            assert (report.events, report.failed) == (3, 0)
+
+    run(main())
+
+
+def test_a_refusable_event_that_waited_for_room_is_followed_once(hosting: str) -> None:
+    async def main() -> None:
+        service = Service("service")
+
+        @service.on(ClueFound, queue=1, concurrency=1, limit="1000/s", overflow="reject")
+        async def handle(found: ClueFound) -> None:
+            await asyncio.sleep(0.1)
+
+        mesh = new_mesh()
+        nodes = [Node(service, mesh=mesh)]
+        if hosting != "one node":
+            nodes = [Node(service, mesh=mesh), Node(mesh=mesh)]
+        async with running(*nodes):
+            receipts = await asyncio.gather(*(nodes[-1].emit(ClueFound()) for _ in range(4)))
+            reports = [await receipt.settled(20) for receipt in receipts]
+            assert [report.events for report in reports] == [1] * 4
+            assert not followed(*nodes)
+
+    run(main())
+
+
+@defect("Emitter._send passes on the lineage that carries a root's own budget")
+def test_an_observer_is_told_no_lineage_of_a_root_that_is_refused() -> None:
+    async def main() -> None:
+        told: list[Any] = []
+
+        class Watching:
+            def emitted(self, *_: Any) -> None: ...
+
+            def refused(self, event_id: Any, lineage: Any, *_: Any) -> None:
+                told.append(lineage)
+
+        service = Service("service")
+
+        @service.on(ClueFound)
+        @service.on(ClueFound, name="again")
+        async def handle(found: ClueFound) -> None: ...
+
+        node = Node(service, mesh=new_mesh())
+        node.observe(Watching())  # type: ignore[arg-type]
+        async with running(node):
+            await node.emit(ClueFound(), budget=Budget(events=1, depth=3))
+        assert told == [None]
+
+    run(main())
+
+
+@defect("Emitter._kept_back counts and tells its observer nothing")
+def test_an_observer_is_told_of_a_consequence_that_its_type_s_limit_refuses() -> None:
+    async def main() -> None:
+        class Rare(Event, limit="1/min"):
+            number: int = 0
+
+        told: list[str] = []
+
+        class Watching:
+            def __getattr__(self, name: str) -> Any:
+                return lambda *args: told.append(name)
+
+        service = Service("service")
+
+        @service.on(ClueFound)
+        async def handle(found: ClueFound) -> list[Rare]:
+            return [Rare() for _ in range(3)]
+
+        @service.on(Rare)
+        async def rarely(rare: Rare) -> None: ...
+
+        handle.__annotations__["return"] = list[Rare]
+        node = Node(service, mesh=new_mesh())
+        async with running(node):
+            node.observe(Watching())  # type: ignore[arg-type]
+            report = await (await node.emit(ClueFound())).settled(5)
+            assert (report.events, report.shed) == (2, 2)
+            assert told.count("refused") == 2
+
+    run(main())
+
+
+@defect("a node that leaves does not wait for the reports that it has to pass on")
+def test_a_replica_that_leaves_tells_what_became_of_what_it_has_handled() -> None:
+    async def main() -> None:
+        relay, slow = Service("relay"), Service("slow")
+
+        @relay.on(ClueFound)
+        async def answer(found: ClueFound) -> ScoreChanged:
+            return ScoreChanged()
+
+        @slow.on(ScoreChanged)
+        async def linger(change: ScoreChanged) -> None:
+            await asyncio.sleep(1)
+
+        mesh = new_mesh()
+        leaver = Node(relay, mesh=mesh)
+        nodes = [Node(slow, mesh=mesh), leaver, Node(mesh=mesh)]
+        async with running(*nodes):
+            receipt = await nodes[2].emit(ClueFound())
+            await asyncio.sleep(0.1)
+            await leaver.close()
+            report = await receipt.settled(20)
+            assert (report.complete, report.events) == (True, 2)
+
+    run(main())
+
+
+@defect("the deadline is counted from the last frame that came, where a handler suspends first")
+def test_the_seconds_of_a_budget_are_counted_from_its_root_also_if_others_come_meanwhile() -> None:
+    async def main() -> None:
+        service = Service("service")
+        deadlines: list[float] = []
+        loop = asyncio.get_running_loop()
+
+        @service.on(ClueFound)
+        async def slow(found: ClueFound) -> ScoreChanged:
+            await asyncio.sleep(20)
+            return ScoreChanged()
+
+        @service.on(Hop)
+        async def other(hop: Hop) -> None: ...
+
+        @service.on(ScoreChanged)
+        async def late(change: ScoreChanged, ctx: Context) -> None:
+            deadlines.append(loop.time() + ctx.budget.seconds)
+
+        mesh = new_mesh()
+        host, emitter = Node(service, mesh=mesh), Node(mesh=mesh)
+        async with running(host, emitter):
+            began = loop.time()
+            await emitter.emit(ClueFound())
+            await asyncio.sleep(15)
+            await emitter.emit(Hop())
+            await asyncio.sleep(10)
+            assert deadlines == [pytest.approx(began + 30, abs=0.1)]
+
+    run(main())
