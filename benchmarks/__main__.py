@@ -19,6 +19,7 @@ from benchmarks import (
     limits,
     local,
     overload,
+    settled,
     size,
     stopped_peer,
 )
@@ -38,6 +39,7 @@ BENCHMARKS: dict[str, Callable[[Options], Benchmark]] = {
     "limits": limits.run,
     "overload": overload.run,
     "stopped": stopped_peer.run,
+    "settled": settled.run,
     "idle": idle.run,
 }
 SUBJECT = "thence"
