@@ -157,7 +157,9 @@ def test_no_more_handlers_are_started_than_the_budget_has_events(hosting: str, e
     [
         pytest.param(
             "one node",
-            marks=defect("within one node, reports fold up by a call within a call: RecursionError"),
+            marks=defect(
+                "within one node, reports fold up by a call within a call: RecursionError"
+            ),
         ),
         "two nodes",
     ],

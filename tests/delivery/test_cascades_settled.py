@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.delivery.cascading import followed, meet, running
-from tests.delivery.test_cascades_budget import (
+from tests.delivery.cascading import followed, running
+from tests.delivery.topologies import (
     ALL,
     KEYED,
     STYLES,

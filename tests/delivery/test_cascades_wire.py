@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.delivery.cascading import followed, meet, new_mesh, running, tapped_wire
+from tests.delivery.cascading import followed, new_mesh, running, tapped_wire
 from tests.mesh.test_hostile_peers import Hostile, events, message
 
 from thence import Budget, Context, Event, Node, Service, SettleTimeout
@@ -444,8 +444,7 @@ BAD = {
     "paths that are too long together": message(Paths(1, ("a" * 600_000,)))
     + message(Paths(2, ("a" * 600_000,))),
     "a path that skips a number": message(Paths(1, ("a.b",))) + message(Paths(3, ("a.b",))),
-    "a path that repeats a number": message(Paths(1, ("a.b",)))
-    + message(Paths(2, ("a.b",))) * 2,
+    "a path that repeats a number": message(Paths(1, ("a.b",))) + message(Paths(2, ("a.b",))) * 2,
     "a path of number 0": message(Paths(0, ("a.b",))),
     "a path of a negative number": message(Paths(-1, ("a.b",))),
     "more paths than there is room for": b"".join(
@@ -631,9 +630,7 @@ def test_paths_that_a_peer_tells_take_no_more_than_their_share_of_time_and_memor
         await asyncio.sleep(1)
         runtime = stage.target._runtime
         assert runtime is not None
-        held = sum(
-            path.depth for link in runtime.peers.links.values() for path in link.paths
-        )
+        held = sum(path.depth for link in runtime.peers.links.values() for path in link.paths)
         spent = time.process_time() - before
         print(f"{held:,} objects, {spent:.2f} s")
         # 200 messages of 1 kB.

@@ -108,7 +108,9 @@ def following(wire: list[Any]) -> int:
 Play = Callable[[Callable[[int], Coroutine[Any, Any, Receipt]]], Awaitable[Any]]
 
 
-def play(hosting: str, play: Play, kind: type[Event], count: int, **policy: Any) -> tuple[Any, Scene]:
+def play(
+    hosting: str, play: Play, kind: type[Event], count: int, **policy: Any
+) -> tuple[Any, Scene]:
     """Let ``play(emit)`` emit ``count`` events; what it returns are the receipts that it keeps."""
 
     async def main() -> tuple[Any, Scene]:
@@ -243,7 +245,8 @@ def test_a_refusable_event_is_not_followed_if_nobody_keeps_its_receipt(wire: lis
     "paced",
     [
         pytest.param(
-            -1.0, marks=defect("emit_joined flushes while the receipt still looks like a kept root's")
+            -1.0,
+            marks=defect("emit_joined flushes while the receipt still looks like a kept root's"),
         ),
         1e9,
     ],
@@ -531,7 +534,7 @@ async def bare_in_try(ask: Any) -> None:
     try:
         await ask()
     except ValueError:
-        raise
+        raise AssertionError from None
     finally:
         await ask()
 
