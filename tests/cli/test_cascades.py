@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ def test_two_processes_that_answer_each_other_for_ever_are_cut_at_the_bound(feud
         assert [int(line[2]) for line in lines] == list(range(starts))
         assert (report["cut"], report["complete"], report["depth"]) == (1, True, starts - 1)
         # Each hop is to another process.
-        assert all(one[1] != next_[1] for one, next_ in zip(lines, lines[1:], strict=False))
+        assert all(one[1] != next_[1] for one, next_ in pairwise(lines))
     eventually(lambda: "cascade budget: depth" in feud.log(ranks) + feud.log(scores))
 
 

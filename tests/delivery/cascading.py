@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
-from typing import Any
 
 import pytest
 
-from thence import Event, Node, SettleTimeout
+from thence import Node
 from thence.mesh.frames import MESSAGE, FrameReader
 from thence.mesh.link import Link
 from thence.mesh.messages import Message, decode_message
@@ -79,15 +78,3 @@ def tapped_wire(patch: pytest.MonkeyPatch) -> Iterator[list[Message]]:
     with patch.context() as patched:
         patched.setattr(Link, "data_received", listen)
         yield heard
-
-
-async def settled_or_not(receipt: Any, timeout: float = 60.0) -> Any:
-    """The report, also when it is only partial."""
-    try:
-        return await receipt.settled(timeout)
-    except SettleTimeout as error:
-        return error.report
-
-
-def is_event(value: object) -> bool:
-    return isinstance(value, Event)

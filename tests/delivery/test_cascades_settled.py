@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests.delivery.cascading import followed, running
-from tests.delivery.test_cascades_budget import (
+from tests.delivery.topologies import (
     ALL,
     KEYED,
     STYLES,
