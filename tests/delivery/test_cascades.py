@@ -958,7 +958,6 @@ def test_an_observer_is_told_of_a_consequence_that_its_type_s_limit_refuses() ->
     run(main())
 
 
-@defect("a node that leaves does not wait for the reports that it has to pass on")
 def test_a_replica_that_leaves_tells_what_became_of_what_it_has_handled() -> None:
     async def main() -> None:
         relay, slow = Service("relay"), Service("slow")

@@ -196,7 +196,13 @@ class Play:
 
     def service(self, name: str, home: list[Node]) -> Service:
         service = Service(name)
-        for number, plan in enumerate(self.plan.services[name]):
+        plans = self.plan.services[name]
+        for number, plan in enumerate(plans):
+            rivals = [other for other in plans if set(other.events) & set(plan.events)]
+            kept = [other for other in rivals if other.policy.get("overflow") == "latest"]
+            if plan in kept and len(kept) < len(rivals):
+                # It holds for all handlers of an event, or for none.
+                del plan.policy["overflow"]
             handler = self.handler(plan, home)
             service.on(*plan.events, name=f"h{number}", emits=set(plan.causes), **plan.policy)(
                 handler

@@ -34,9 +34,11 @@ class Numbers:
     """Both ends of a link: numbers on the one side, names on the other, ten seconds behind."""
 
     node, label, read_at, sent_at = C, "c", 0.0, 100.0
+    stale, behind = False, -10.0
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.path_numbers: dict[Path, int] = {}
         self.paths: list[Path] = []
 
     def number_of(self, node: str) -> int:
@@ -54,9 +56,6 @@ class Numbers:
 
     def path_of(self, number: int) -> Path:
         return self.paths[number - 1]
-
-    def moment(self, milliseconds: int) -> float:
-        return milliseconds / 1000 - 10
 
 
 SHORT, LONG = Path.through(["s.a"]), Path.through(["s.a", "s.b", "s.c"])

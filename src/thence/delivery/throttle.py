@@ -66,8 +66,9 @@ class Kept:
         chosen = sender.choose(route, emission.body)
         if not room or self._closed or all(outlet.room > 0 for _, outlet in chosen):
             return None
-        self._go(key, self._kept(emission), chosen)
-        return emission.receipt
+        receipt = self._kept(emission).receipt
+        self._go(key, emission, chosen)
+        return receipt
 
     def close(self) -> None:
         """Send nothing more that was kept, and keep nothing more."""

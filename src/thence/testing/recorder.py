@@ -67,7 +67,15 @@ class Recorder:
         for emits in (emitter.roots, emitter.consequences):
             emits._put = self._sending(emits._put)  # type: ignore[method-assign]
         sender, throttle = emitter.sender, emitter.throttle
-        finish, keeps = sender.finish, throttle.keeps
+        deliver, finish, keeps = sender.deliver, sender.finish, throttle.keeps
+
+        def recorded_deliver(emission: Emission, *rest: Any) -> None:
+            deliver(emission, *rest)
+            if emission.deliveries:
+                # It may go on waiting for room elsewhere, and is told of when it has gone everywhere.
+                self._leaving = (emission.body, emission.payload)
+                event_id = EventId(sender.node, emission.sequence)
+                self._note_event(event_id, emission.lineage, sent=True)
 
         def recorded_finish(emission: Emission) -> Receipt:
             self._leaving = (emission.body, emission.payload)
@@ -87,6 +95,7 @@ class Recorder:
                     self._note_event(event_id, emission.lineage, sent=False)
             return kept
 
+        sender.deliver = recorded_deliver  # type: ignore[method-assign,assignment]
         sender.finish = recorded_finish  # type: ignore[method-assign]
         throttle.keeps = recorded_keeps  # type: ignore[method-assign]
 
@@ -124,7 +133,8 @@ class Recorder:
         if is_root and event_id.node == self.emitter and event_id not in self._recordings:
             self._recordings[event_id] = Recording(self._now())
         recording = self._recording_of(event_id, lineage)
-        if recording is not None:
+        known = None if recording is None else recording.known.get(event_id)
+        if recording is not None and (known is None or not known.sent):
             assert self._leaving is not None
             body, payload = self._leaving
             recording.event(
