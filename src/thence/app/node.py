@@ -29,7 +29,7 @@ from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.clock import LoopClock
 from thence.delivery.dispatch import RUNNING
-from thence.delivery.emission import Emitter
+from thence.delivery.roots import RootEmits
 from thence.delivery.receipts import Receipt
 from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
@@ -90,7 +90,7 @@ class Node:
         self._lifespans: list[RunningLifespan] = []
         self._observer: Observer | None = None
         self._state = "not started"
-        self._emitter: Emitter | None = None
+        self._roots: RootEmits | None = None
         """Only while root events may be emitted."""
         self._closing: asyncio.Task[None] | None = None
         _nodes.add(self)
@@ -135,7 +135,7 @@ class Node:
             if runtime.set_limit(place, limit, "the settings") is None:
                 note_elsewhere(self.name, place, runtime.services.values())
         # From now on: a lifespan may emit before its service is ready.
-        self._emitter = runtime.emitter
+        self._roots = runtime.emitter.roots
         await runtime.join(
             self._settings.listen or discovery.default_address(identifier), within=MEET_WITHIN
         )
@@ -162,7 +162,7 @@ class Node:
                 self._state = "closed"
                 return
             self._state = "closing"
-            self._emitter = None
+            self._roots = None
             self._closing = asyncio.create_task(self._close(self._runtime), name="thence closing")
         await asyncio.shield(self._closing)
 
@@ -196,8 +196,8 @@ class Node:
         :raises NodeClosed: the node is not running, or belongs to the process this one was forked from.
         """
         running = RUNNING.get()
-        if running is None and self._emitter is not None:
-            return self._emitter.emit_root(event, budget)
+        if running is None and self._roots is not None:
+            return self._roots.emit(event, budget)
         runtime = self._runtime
         if running is None or runtime is None or self._state in ("forked", "closed"):
             self._refuse()
@@ -308,7 +308,7 @@ class Node:
 
     def _forked(self) -> None:
         self._state = "forked"
-        self._emitter = None
+        self._roots = None
 
 
 def _checked_budget(budget: Budget | None) -> Budget | None:

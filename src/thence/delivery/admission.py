@@ -210,8 +210,7 @@ class Admission:
             return False
         line = handler.line
         if not line.size and handler.has_place:
-            handler.in_flight += 1
-            handler.service.in_flight += 1
+            handler.take_place()
             self.ready.append((handler, arrival))
         elif line.size < handler.queue:
             self.queueing.lined.add(handler)
@@ -256,8 +255,7 @@ class Admission:
     def ended(self, handler: HostedHandler, arrival: Arrival) -> None:
         """One handler of an admitted arrival has ended: its place, and perhaps its lane, is free."""
         service = handler.service
-        handler.in_flight -= 1
-        service.in_flight -= 1
+        handler.leave_place()
         if handler.line.size or service.concurrency is not None:
             self.queueing.next_in_line(handler)
         for member in arrival.members or (arrival,):
@@ -273,8 +271,7 @@ class Admission:
         """Shed an arrival that was to run and has waited too long; whether that was so."""
         if arrival.members is not None or not self.queueing.is_late(handler, arrival):
             return False
-        handler.in_flight -= 1
-        handler.service.in_flight -= 1
+        handler.leave_place()
         self._shed_part(handler, arrival, OVERLOADED)
         self.queueing.next_in_line(handler)
         self._start_next()
@@ -287,8 +284,7 @@ class Admission:
         if subscription.key is not None:
             service.lanes.enter(getattr(arrival.body, subscription.key), arrival)
         service.unfinished[arrival] = 1
-        handler.in_flight += 1
-        service.in_flight += 1
+        handler.take_place()
 
     def _part_ended(self, arrival: Arrival) -> Arrival | None:
         """One handler of an admitted arrival has ended. Returns the next in its lane if that was the last."""

@@ -156,6 +156,16 @@ class HostedHandler:
             and (service.concurrency is None or service.in_flight < service.concurrency)
         )
 
+    def take_place(self) -> None:
+        """One more run is in flight, or about to be."""
+        self.in_flight += 1
+        self.service.in_flight += 1
+
+    def leave_place(self) -> None:
+        """One less is."""
+        self.in_flight -= 1
+        self.service.in_flight -= 1
+
     def admit(self, arrival: Arrival, now: float) -> float:
         """Let the arrival start as far as the limits go (0.0), or tell how many seconds it is too early."""
         assert self.gate is not None

@@ -167,9 +167,8 @@ class Outlet:
             self._withheld += count
             return
         self.room += count
-        line = self.line
-        if (line.waiting or line.barren) and self.room > 0:
-            line.serve(self)
+        if self.line.attentive and self.room > 0:
+            self.line.serve(self)
 
     def set_congested(self, congested: bool) -> None:
         """Withhold all room while the connection takes no more."""

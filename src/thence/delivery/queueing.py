@@ -202,8 +202,7 @@ class Queueing:
             self._collect(handler, arrival)
             self._collect_lane(arrival)
             return
-        handler.in_flight += 1
-        handler.service.in_flight += 1
+        handler.take_place()
         self.ready.append((handler, arrival))
 
     # -- moving on
@@ -228,15 +227,14 @@ class Queueing:
 
     def _move_on_plainly(self, handler: HostedHandler) -> None:
         """The same for a handler of whose arrivals nothing but a place is asked."""
-        line, service = handler.line, handler.service
+        line = handler.line
         now = self.now()
         while line.size and handler.in_flight < handler.concurrency:
             arrival = line.pop(0.0)
             if arrival.due <= now:
                 self._shed(handler, arrival, CASCADE_EXPIRED)
                 continue
-            handler.in_flight += 1
-            service.in_flight += 1
+            handler.take_place()
             self.ready.append((handler, arrival))
 
     def _move_on(self, handler: HostedHandler, at_most: int | None = None) -> bool:
@@ -295,8 +293,7 @@ class Queueing:
                 self.ready.append((handler, self._closed_batch(handler)))
         while self.ready:
             handler, arrival = self.ready.popleft()
-            handler.in_flight -= 1
-            handler.service.in_flight -= 1
+            handler.leave_place()
             for member in arrival.members or (arrival,):
                 self._shed(handler, member, CLOSING)
         for handler in self.lined:
@@ -328,8 +325,7 @@ class Queueing:
         subscription: Subscription = arrival.subscription
         now = self.now()
         if not handler.open_batch:
-            handler.in_flight += 1
-            handler.service.in_flight += 1
+            handler.take_place()
             self._filling.add(handler)
             handler.batch_due = NEVER
             self._close_batch_by(handler, now if self._hurries else now + handler.batch.within, now)
@@ -400,15 +396,13 @@ class Queueing:
         self, handler: HostedHandler, members: list[Arrival], expired: list[Arrival], now: float
     ) -> None:
         """Some of a batch have become too old while it was filled: the others go on without them."""
-        handler.in_flight -= 1
-        handler.service.in_flight -= 1
+        handler.leave_place()
         left = [member for member in members if member not in expired]
         for member in expired:
             self._pass_lane_on(member, left)
         if left:
             handler.open_batch = left
-            handler.in_flight += 1
-            handler.service.in_flight += 1
+            handler.take_place()
             self.ready.append((handler, self._closed_batch(handler)))
         for member in expired:
             self._shed(handler, member, _expired(member, now))

@@ -44,12 +44,14 @@ class Waiter(Protocol):
 class RoomLine:
     """Those who wait for room at one outlet, or at any that ``fits``."""
 
-    __slots__ = ("_alarm", "_dues", "_fits", "_order", "_rings", "barren", "waiting")
+    __slots__ = ("_alarm", "_dues", "_fits", "_order", "_rings", "attentive", "barren", "waiting")
 
     def __init__(self, fits: Callable[[Any], bool] | None = None) -> None:
         self.waiting: OrderedDict[Waiter, None] = OrderedDict()
         self.barren = False
         """Whether somebody has been waiting in vain, and no room has come since."""
+        self.attentive = False
+        """Whether :meth:`serve` is to be called when room comes."""
         self._fits = fits
         self._dues: list[tuple[float, int, Waiter]] = []
         """Until when they wait. One that has left, or is to wait shorter than it says here, is passed over."""
@@ -61,6 +63,7 @@ class RoomLine:
     def join(self, waiter: Waiter) -> None:
         """Wait from now on, until :attr:`Waiter.due`."""
         self.waiting[waiter] = None
+        self.attentive = True
         self.watch(waiter)
 
     def watch(self, waiter: Waiter) -> None:
@@ -92,6 +95,7 @@ class RoomLine:
             waiter.take(outlet)
         if not waiting:
             self._dues.clear()
+            self.attentive = False
 
     def review(self) -> None:
         """Who takes what has changed: let each look whether it is in the right place, in their order."""
@@ -130,5 +134,5 @@ class RoomLine:
             waiter = first[2]
             if first[0] <= now and self._counts(first):
                 self.leave(waiter)
-                self.barren = True
+                self.barren = self.attentive = True
                 waiter.give_up()
