@@ -4,5 +4,8 @@ So each has the limits that suit it. Of a player's moves only the newest counts,
 node 25 times a second at most. Hints are rationed per player, what players are told is rationed for the whole
 fleet, and claims have no limit: they are never shed.
 
+Two more services, ``curses.py`` and ``charms.py``, feed each other without end. They are there to be cut, with
+``thence demo --curse`` alone.
+
 ``events.py`` is what the services share, ``world.py`` the map they play on; each service has a file of its own.
 """

@@ -6,9 +6,11 @@ __all__ = [
     "BadgeEarned",
     "ClaimDecided",
     "ClueFound",
+    "CurseLifted",
     "HintAsked",
     "HintOffered",
     "HuntCompleted",
+    "PlayerCursed",
     "PlayerMoved",
     "RankChanged",
     "ScoreChanged",
@@ -99,3 +101,15 @@ class BadgeEarned(Event, key="player", max_bytes=64):
 
     player: str
     badge: str
+
+
+class PlayerCursed(Event, key="player", max_bytes=64):
+    """A curse lies on a player. Only with ``thence demo --curse``."""
+
+    player: str
+
+
+class CurseLifted(Event, key="player", max_bytes=64):
+    """A player is free of a curse. Only with ``thence demo --curse``."""
+
+    player: str

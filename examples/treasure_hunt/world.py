@@ -20,6 +20,7 @@ __all__ = [
     "Place",
     "Stampede",
     "World",
+    "curse",
     "distance",
     "invent",
     "passes",
@@ -44,6 +45,7 @@ class Clue(msgspec.Struct, frozen=True):
     number: int
     latitude: float
     longitude: float
+    cursed: bool = False
 
     @property
     def place(self) -> Place:
@@ -110,6 +112,11 @@ class World(msgspec.Struct, frozen=True):
         since = step / self.moves_per_second - (rush.begins if rush else 0.0)
         return rush.times if rush is not None and 0 <= since < rush.seconds else 1
 
+    @property
+    def cursed(self) -> bool:
+        """Whether a curse lies on a clue."""
+        return any(clue.cursed for clue in self.clues)
+
     def clues_of(self, hunt: str) -> frozenset[int]:
         """The numbers of a hunt's clues."""
         return frozenset(clue.number for clue in self.clues if clue.hunt == hunt)
@@ -165,6 +172,37 @@ def invent(players: int, seconds: float, *, hunts: int = 8, clues: int = 6, seed
         chance.shuffle(wanted)
         walks.append(_walk(somewhere(), wanted, steps, chance))
     return World(places, tuple(walks), moves_per_second=moves_per_second)
+
+
+def curse(hunt_map: World, after: float) -> World:
+    """The same map with a curse on the clue that is found first after so many seconds.
+
+    Nobody finds it before; if all are found by then, it is the one that is found last.
+    """
+    found = _first_finds(hunt_map)
+    late = [clue for clue, at in found.items() if at >= after] or [*found][-1:]
+    return msgspec.structs.replace(
+        hunt_map,
+        clues=tuple(
+            msgspec.structs.replace(clue, cursed=True) if clue in late[:1] else clue
+            for clue in hunt_map.clues
+        ),
+    )
+
+
+def _first_finds(hunt_map: World) -> dict[Clue, float]:
+    """When each clue is found for the first time, in seconds after the first move, in that order."""
+    found: dict[Clue, float] = {}
+    hidden = list(hunt_map.clues)
+    before: tuple[Place, ...] = ()
+    for step, places in enumerate(zip(*hunt_map.walks, strict=True)):
+        for was, here in zip(before or places, places, strict=True):
+            for clue in hidden:
+                if clue not in found and passes(was, here, clue.place, hunt_map.reach):
+                    found[clue] = step / hunt_map.moves_per_second
+        hidden = [clue for clue in hidden if clue not in found]
+        before = places
+    return found
 
 
 def _walk(

@@ -2,10 +2,11 @@
 
 General layout, ground floor first; a module imports only from floors below it.
 
-- ``limits``: what a limit says.
+- ``limits``, ``budget``: what a limit and a budget say.
 - ``events``: typed events, their encoding, their ancestry.
 - ``handling``: one handler, run on a carrier.
 - ``flow``: how much is let in: pure policies.
+- ``cascade``: how far events spread, and when that has ended: credits, loops, settlement, the static check.
 - ``routing``: whose key is it, and whose turn: pure decisions.
 - ``mesh``: peers, links and frames; ``discovery`` (who is there) and ``wires`` (bytes to them).
 - ``delivery``: from ``emit`` to the outlets, and from an arrival to the end of its handlers.

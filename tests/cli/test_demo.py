@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ import pytest
 from tests.cli.processes import Folder, eventually
 
 from thence.app.report import EmittedReport, HandlerReport, NodeReport, RouteReport
-from thence.cli.demo.accounts import account
+from thence.cli.demo.accounts import account, total
+from thence.cli.demo.cascades import Cascades
+from thence.cli.demo.curse import curse_in
+from thence.cli.demo.facts import Bulletin, Cut, Ending
 from thence.cli.demo.periods import Periods
 from thence.cli.demo.tally import Count, tally
 
@@ -31,6 +35,7 @@ def test_the_demo_accounts_for_every_event_over_more_than_eight_processes(folder
     assert document["events"]["claim_decided"] > 0
     assert document["cascades"] > 10
     assert document["stampede"] is None
+    assert document["curse"] is None
     assert {limit["place"] for limit in document["limits"]} == {
         "player_moved",
         "hints.offer",
@@ -49,9 +54,6 @@ def test_a_stampede_is_shed_where_it_should_be_and_everything_is_accounted_for(
     account = document["account"]
     parts = document["stampede"]
     quiet, stampede = parts["quiet"], parts["stampede"]
-
-    def total(by: dict[str, dict[str, int]]) -> int:
-        return sum(sum(reasons.values()) for reasons in by.values())
 
     assert document["balanced"] is True
     # The map's own count: 31 steps before and after, 20 in the stampede, of 10 players.
@@ -84,6 +86,65 @@ def test_the_last_screen_of_a_stampede_says_what_was_used_of_limits_and_what_was
         assert line in said.stdout
     assert "≠" not in said.stdout
     assert "thence.losses" not in said.stderr
+
+
+def test_a_curse_is_cut_where_it_comes_back_and_everything_is_accounted_for(folder: Folder) -> None:
+    said = folder.run("demo", "--curse", "--seconds", "3", "--players", "10", "--json")
+    assert said.returncode == 0, said.stderr
+    document = json.loads(said.stdout)
+    account, curse = document["account"], document["curse"]
+    assert document["balanced"] is True
+    assert document["processes"] == 15
+    assert curse["cascades"] > 0
+    assert curse["loop"] == ["charms.lift", "curses.move_on", "charms.lift"]
+    # The bound: each handler of the loop once, in each cascade.
+    assert curse["starts_max"] == 2
+    assert curse["starts"] == 2 * curse["cascades"]
+    assert curse["cuts"] == {"charms.lift in round 1: loop, max_loops=0": account["cut"]}
+    assert account["cut_at"] == {"charms.lift": {"loop": account["cut"]}}
+    assert account["cut"] >= curse["cascades"]
+    assert account["cut_off"] == {}
+    assert account["due"] == account["sent"] + total(account["not_sent"])
+    assert account["sent"] == account["handled"] + account["cut"] + account["shed"]
+    assert account["failed"] == account["lost"] == 0
+    assert account["claims"]["claimed"] == account["claims"]["decided"] > 0
+    others = curse["before"]["cascades"] + curse["since"]["cascades"]
+    assert others == document["cascades"] - curse["cascades"]
+    assert curse["since"]["seconds_p99"] > 0
+
+
+def test_where_loops_are_only_observed_the_budget_cuts_the_curse_and_the_screen_says_so(
+    folder: Folder,
+) -> None:
+    folder.environment["THENCE_LOOPS"] = "observe"
+    said = folder.run("demo", "--curse", "--seconds", "2", "--players", "10")
+    assert said.returncode == 0, said.stderr
+    assert "≠" not in said.stdout
+    assert "the curse: charms.lift → curses.move_on → charms.lift, for ever" in said.stdout
+    starts = re.search(r"(\S+) handler starts .* at most (\S+) a cascade", said.stdout)
+    assert starts is not None
+    # Round after round, until the 16 hops of the default budget or its 1,000 starts are used up.
+    assert 14 <= int(starts[2].replace(",", "")) <= 1000
+    assert re.search(r"cut at \w+ for (charms|curses) in round \d+: cascade budget: ", said.stdout)
+    assert re.search(
+        r"deliveries = \S+ sent \+ 0 not sent \+ [1-9]\S* cut$", said.stdout, re.MULTILINE
+    )
+
+
+def test_a_curse_and_a_stampede_come_together(folder: Folder) -> None:
+    said = folder.run(
+        "demo", "--curse", "--seconds", "2", "--players", "10", "--stampede-seconds", "1"
+    )
+    assert said.returncode == 0, said.stderr
+    assert "≠" not in said.stdout
+    for line in (
+        "stampede: 50 times the moves",
+        "cut at charms.lift in round 1: loop, max_loops=0",
+        "a cursed cascade:",
+        "─✂ player_cursed  charms  cut: loop, charms.lift → curses.move_on → charms.lift",
+    ):
+        assert line in said.stdout
+    assert "loop: " not in said.stderr, "it would tear the table"
 
 
 def test_a_stampede_shorter_than_its_figures_can_tell_is_refused(folder: Folder) -> None:
@@ -166,25 +227,38 @@ def handler(place: str, event: str, handled: int, shed: dict[str, int]) -> Handl
 
 
 def game(
-    *, moves_left: int = 3, asked: int = 5, sent: int = 4, stopped: int = 1, offered: int = 3
+    *,
+    moves_left: int = 3,
+    asked: int = 5,
+    sent: int = 4,
+    stopped: int = 1,
+    offered: int = 3,
+    cut_off: int = 2,
+    looped: int = 3,
 ) -> list[NodeReport]:
-    """Ten moves are tried, of which seven are replaced, and five hints; two services want moves."""
+    """Ten moves are tried, of which seven are replaced, and five hints; two services want moves.
+
+    Of six curses two are beyond the budget, and three come back.
+    """
     return [
         report(
             emitted=(
                 EmittedReport("player_moved", moves_left, 0),
                 EmittedReport("hint_asked", asked, 0),
+                EmittedReport("player_cursed", 6, 0),
             ),
             routes=(
                 RouteReport("player_moved", "clues", "a", 3, 0),
                 RouteReport("player_moved", "map", "b", 2, 0),
                 RouteReport("hint_asked", "hints", "a", sent, 0),
+                RouteReport("player_cursed", "charms", "a", 4, 0),
             ),
             lost=(
                 ("player_moved", "", "replaced", 7),
                 ("player_moved", "map", "connection lost", 1),
                 ("player_moved", "map", "no room", 1),
                 ("hint_asked", "hints", "stopped", stopped),
+                ("player_cursed", "charms", "cascade budget: depth", cut_off),
             ),
         ),
         report(
@@ -192,6 +266,7 @@ def game(
                 handler("clues.look", "player_moved", 3, {}),
                 handler("map.draw", "player_moved", 1, {}),
                 handler("hints.offer", "hint_asked", offered, {"limit": 1}),
+                handler("charms.lift", "player_cursed", 1, {"loop": looped}),
             )
         ),
     ]
@@ -201,22 +276,32 @@ def test_an_account_follows_every_event_from_the_attempt_to_its_end() -> None:
     told = account(game(), moves=10)
     assert told.balanced
     assert (told.tried, told.emitted, told.held_back) == (
-        15,
-        8,
+        21,
+        14,
         {"player_moved": {"replaced": 7}},
     )
-    assert (told.due, told.sent) == (11, 9)
+    assert (told.due, told.sent) == (17, 13)
     assert told.not_sent == {
         "player_moved for map": {"no room": 1},
         "hint_asked for hints": {"stopped": 1},
     }
-    assert (told.handled, told.shed, told.lost) == (7, 1, 1)
+    assert told.cut_off == {"player_cursed for charms": {"cascade budget: depth": 2}}
+    assert (told.handled, told.shed, told.cut, told.lost) == (8, 1, 3, 1)
     assert told.shed_at == {"hints.offer": {"limit": 1}}
+    assert told.cut_at == {"charms.lift": {"loop": 3}}
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"moves_left": 2}, {"asked": 6}, {"sent": 5}, {"stopped": 0}, {"offered": 2}],
+    [
+        {"moves_left": 2},
+        {"asked": 6},
+        {"sent": 5},
+        {"stopped": 0},
+        {"offered": 2},
+        {"cut_off": 1},
+        {"looped": 2},
+    ],
     ids=str,
 )
 def test_an_account_does_not_balance_if_anything_is_missing(wrong: dict[str, int]) -> None:
@@ -238,3 +323,48 @@ def test_a_stampede_is_what_was_counted_between_its_first_move_and_its_last() ->
         assert rush.running == (12 <= moves < 20)
     assert (rush.began, rush.ended, rush.counts[moved]) == (102, 105, 13)
     assert (periods.walk.began, periods.walk.ended, periods.walk.counts[moved]) == (100, 106, 30)
+
+
+LOOP = ("charms.lift", "curses.move_on", "charms.lift")
+
+
+def told(began: float, rounds: int, *, cut: bool) -> Bulletin:
+    """A cascade that goes round so often, a second each time, and is cut then or not."""
+    root = f"root-{began:g}"
+    endings = [
+        Ending(f"{root}-{number}", root, root, 1, "cursed", *handler.split("."), began + number)
+        for number, handler in enumerate(["curses.strike", *LOOP[:2] * rounds])
+    ]
+    cuts = [Cut(root, root, root, "cursed", "charms", "lift", "loop", began, LOOP, rounds)]
+    return Bulletin(report(), [(root, "moved", began)], endings, began, cuts if cut else [])
+
+
+def test_a_curse_costs_the_handler_starts_of_its_loop_and_the_others_are_told_apart_in_time() -> (
+    None
+):
+    cascades = Cascades()
+    for bulletin in (
+        told(9, 1, cut=True),
+        told(1, 1, cut=False),
+        told(3, 2, cut=True),
+        told(5, 3, cut=False),
+        told(4, 1, cut=False),
+    ):
+        cascades.add(bulletin)
+    curse = curse_in(cascades.complete())
+    assert (curse.cascades, curse.cut, curse.loop) == (2, 2, LOOP)
+    assert (curse.starts, curse.starts_max) == (2 + 4, 4)
+    assert curse.cuts == {
+        "charms.lift in round 1: loop, max_loops=0": 1,
+        "charms.lift in round 2: loop, max_loops=1": 1,
+    }
+    assert (curse.before.cascades, curse.before.seconds_p99) == (1, 2)
+    assert (curse.since.cascades, curse.since.seconds_p99) == (2, 6)
+
+
+def test_without_a_cut_there_is_no_curse_to_tell_of() -> None:
+    cascades = Cascades()
+    cascades.add(told(1, 1, cut=False))
+    curse = curse_in(cascades.complete())
+    assert (curse.cascades, curse.cut, curse.loop, curse.starts) == (0, 0, (), 0)
+    assert (curse.before.cascades, curse.since.cascades) == (1, 0)

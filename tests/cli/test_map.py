@@ -14,7 +14,8 @@ from tests.cli.processes import Folder
 
 from thence import Event, Node, RateLimited
 from thence.app.report import EmittedReport, HandlerReport, NodeReport, RouteReport
-from thence.cli.map import _lines, flows_between
+from thence.cascade.times import RecentTimes
+from thence.cli.map import _document, _lines, flows_between
 
 LIMIT = "50/s burst 1"
 
@@ -177,3 +178,21 @@ def test_the_map_of_a_live_mesh_shows_the_limits_of_what_its_nodes_emit(folder: 
     assert float(stopped) > 0
     web: Any = next(node for node in json.loads(document)["nodes"] if node["name"] == "web")
     assert [(one["event"], one["limits"]) for one in web["emitted"]] == [("ticked", [LIMIT])]
+
+
+def test_the_times_of_cascades_are_told_over_all_nodes() -> None:
+    nodes: list[NodeReport] = []
+    for node, seconds in {"one": [0.001] * 50, "two": [0.001] * 49 + [0.25]}.items():
+        recent = RecentTimes(lambda: 0.0)
+        for one in seconds:
+            recent.note(one)
+        nodes.append(msgspec.structs.replace(report(node=node), cascades=recent.times()))
+    nodes.append(report(node="old"))
+    told = _lines(nodes, nodes, [], [], 1.0)[1]
+    assert told == (
+        "cascades: p50 1.0 ms · p99 1.0 ms · greatest 250 ms (100 sampled in the last minute)"
+    )
+    cascades = _document(nodes, [], [])["cascades"]
+    assert (cascades["count"], cascades["greatest"]) == (100, 0.25)
+    none = _lines([report()], [report()], [], [], 1.0)[1]
+    assert none == "cascades: none sampled in the last minute"

@@ -105,8 +105,11 @@ async def play(seed: int) -> None:
     unended = sum(targets - len(watch.ends[one]) for one, targets in watch.reached.items())
     # A node that leaves can't wait for ever for what is held while a key moves; it counts it.
     assert unended == left_behind["owner unreachable"]
-    assert set(refused) <= {"no room"}
-    found_no_room = refused["no room"] + left_behind["no room"]
+    # Among them those that one of three services had no room for while the others had.
+    assert all(reason.startswith("no room") for reason in refused)
+    found_no_room = sum(
+        count for reason, count in (*refused.items(), *left_behind.items()) if "no room" in reason
+    )
     assert 3 * len(watch.reached) == sum(watch.reached.values()) + found_no_room
     assert set(watch.totals()) <= {"handled", "failed", "queue full", "key is moving", "closing"}
     assert watch.totals()["handled"] > 100

@@ -8,10 +8,10 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from tests.delivery.test_limits import Log, Moved, Pinged, Shed, now, shed
+from tests.delivery.test_limits import Log, Moved, Pinged, now, shed
 from tests.delivery.watching import Watch, eventually
 
-from thence import Batch, ConfigurationError, Context, Event, Node, Service
+from thence import Batch, Context, Event, Node, Service
 from thence.testing import run
 
 MESH = "memory:batches"
@@ -178,44 +178,115 @@ def test_a_batch_that_is_being_filled_when_a_node_closes_is_handled() -> None:
     run(main())
 
 
-def test_a_batch_that_would_take_too_long_to_fill_is_shed_and_counted_at_the_end() -> None:
+def test_a_batch_that_would_take_long_to_fill_is_handled_when_its_node_leaves() -> None:
     async def main() -> None:
-        from collections import Counter
-
-        counts: Counter[str] = Counter()
-        service = Service("s")
+        log, service = Log(), Service("s")
 
         @service.on(Moved, batch=Batch(size=10, within="1min"))
         async def handle(batch: list[Moved]) -> None:
-            raise AssertionError
+            log.note(batch)
 
         node = Node(service, mesh=MESH)
         await node.start()
         for number in range(3):
             await node.emit(Moved(player="ana", number=number))
         await asyncio.sleep(0.1)
-        node.observe(Shed(counts))
+        began = now()
         await node.close()
-        assert counts == {"closing": 3}
+        assert numbers([batch for _, batch in log.starts]) == [[0, 1, 2]]
+        assert now() - began < 0.5
+        assert shed(node) == {}
 
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("policy", "words"),
-    [
-        ({"batch": 10}, "give a Batch"),
-        ({"batch": Batch(size=100), "queue": 50}, "raise queue to at least 100"),
-        ({"batch": Batch(), "overflow": "latest"}, "overflow="),
-        ({"batch": Batch(), "limit": "1/s", "overflow": "reject"}, "overflow="),
-    ],
-)
-def test_a_batch_that_can_not_be_kept_is_refused(policy: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
-        Service("s").on(Moved, **policy)
+class Fresh(Event, ttl="2s", key="player"):
+    player: str
+    number: int
 
 
-@pytest.mark.parametrize("arguments", [{"size": 0}, {"within": "0s"}, {"within": "soon"}])
-def test_a_batch_without_size_or_time_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="Batch"):
-        Batch(**arguments)
+def test_a_batch_is_closed_before_what_is_in_it_expires() -> None:
+    async def main() -> None:
+        log, service = Log(), Service("s")
+
+        @service.on(Fresh, batch=Batch(size=10, within="8s"))
+        async def handle(batch: list[Fresh]) -> None:
+            log.note(batch)
+
+        async with Node(service, mesh=MESH) as node:
+            began = now()
+            for number in range(2):
+                await node.emit(Fresh(player="ana", number=number))
+                await asyncio.sleep(1)
+            await eventually(lambda: log.starts)
+            assert 1.9 < log.starts[0][0] - began < 2
+            assert numbers([batch for _, batch in log.starts]) == [[0, 1]]
+
+    run(main())
+
+
+def test_what_has_expired_in_a_batch_is_shed_and_the_others_of_its_key_go_on_one_at_a_time() -> (
+    None
+):
+    async def main() -> None:
+        log, service = Log(), Service("s")
+
+        @service.on(Fresh, batch=Batch(size=10, within="8s"))
+        async def handle(batch: list[Fresh]) -> None:
+            log.note(batch)
+            await asyncio.sleep(1)
+
+        async with Node(service, mesh=MESH) as node:
+            await node.emit(Fresh(player="ana", number=0))
+            await asyncio.sleep(1)
+            await node.emit(Fresh(player="ana", number=1))
+            runtime: Any = node._runtime
+            queueing = runtime.dispatcher.admission.queueing
+            (handler,) = runtime.services["s"].handlers
+            await asyncio.sleep(0.01)
+            # The loop was busy when the batch was to be closed.
+            handler.batch_timer.cancel()
+            await asyncio.sleep(1.1)
+            queueing._batch_is_due(handler)
+            await node.emit(Fresh(player="ana", number=2))
+            await eventually(lambda: len(log.starts) == 2)
+            assert numbers([batch for _, batch in log.starts]) == [[1], [2]]
+            assert log.starts[1][0] - log.starts[0][0] >= 1
+            assert shed(node) == {"expired": 1}
+            await eventually(lambda: not runtime.services["s"].unfinished)
+            assert not queueing.beside_others
+
+    run(main())
+
+
+class Other(Event, key="player"):
+    player: str
+    number: int
+
+
+def test_an_event_does_not_join_a_batch_while_another_handler_is_busy_with_its_key() -> None:
+    async def main() -> None:
+        running: set[str] = set()
+        together: list[int] = []
+        service = Service("s")
+
+        @service.on(Moved, Other, batch=Batch(size=2, within="1s"))
+        async def batch(events: list[Moved | Other]) -> None:
+            together.extend(one.number for one in events if running and isinstance(one, Other))
+
+        @service.on(Moved)
+        async def single(moved: Moved) -> None:
+            running.add(moved.player)
+            await asyncio.sleep(5)
+            running.discard(moved.player)
+
+        async with Node(service, mesh=MESH) as node:
+            await node.emit(Moved(player="ana", number=1))
+            await node.emit(Other(player="ana", number=2))
+            await asyncio.sleep(20)
+            assert together == []
+            assert {h.handler: h.handled for h in node.report().handlers} == {
+                "batch": 2, "single": 1,
+            }  # fmt: skip
+
+    run(main())

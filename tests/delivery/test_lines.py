@@ -411,3 +411,25 @@ class FairLineModel(RuleBasedStateMachine):
 
 TestFairLineModel = FairLineModel.TestCase
 TestFairLineModel.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_where_all_have_equally_many_in_line_the_least_important_gives_way() -> None:
+    line = filled(
+        fair_line(), Waiting(1, "a"), Waiting(2, "b", LOW), Waiting(3, "c"), Waiting(4, "d", HIGH)
+    )
+    low = Waiting(5, "e", LOW)
+    assert crowd(line, 4, low) is low
+    assert crowd(line, 4, Waiting(6, "f")).number == 2
+    assert crowd(line, 4, Waiting(7, "g", HIGH)).number in (1, 3, 6)
+    normal = Waiting(8, "h")
+    assert crowd(line, 4, normal) is normal
+    assert line.size == 4
+
+
+def test_of_those_that_have_most_in_line_one_with_something_unimportant_gives_way() -> None:
+    line = filled(
+        fair_line(),
+        *(Waiting(number, "a", HIGH) for number in (1, 2)),
+        *(Waiting(number, "b", LOW) for number in (3, 4)),
+    )
+    assert crowd(line, 4, Waiting(5, "c")).number == 4

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.delivery.watching import eventually
 
-from thence import Event, Receipt
+from thence import Event, Node, Receipt, Service
 from thence.budget import Budget
 from thence.cascade.loops import Paths
 from thence.cascade.settlement import Branches
 from thence.delivery.emission import Emitter
 from thence.delivery.outlets import EMIT_PATIENCE, Outlet
+from thence.delivery.patience import COURTESY, Place
+from thence.delivery.reasons import CANCELLED, CASCADE_EXPIRED, UNREACHABLE
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
 from thence.events import spec_of
@@ -57,7 +60,7 @@ class Kept(Outlet):
 class Bench:
     """An emitter with an outlet to each of some services."""
 
-    def __init__(self, *windows: int, broadcast: bool = False) -> None:
+    def __init__(self, *windows: int, broadcast: bool = False, choice: bool = False) -> None:
         loop = asyncio.get_running_loop()
         cork = Cork(loop)
         tracker = Tracker(loop.time, Branches())
@@ -65,12 +68,18 @@ class Bench:
             NODE, "bench", Catalog(), lambda _: False, lambda *_: None, cork, Budget(), tracker
         )
         self.emitter = Emitter(NODE, self.table, cork, tracker, Paths())
-        self.outlets = [Kept(f"{n:020}", window) for n, window in enumerate(windows)]
+        self.outlets: list[Kept] = []
         self.waiting: list[asyncio.Task[Receipt]] = []
-        for number, outlet in enumerate(self.outlets):
-            service = "all" if broadcast else f"service-{number}"
-            self.table._target("pinged", service, broadcast).attach(outlet.node, outlet)
-            self.table.set_ready(outlet.node, frozenset({service}))
+        for number, window in enumerate(windows):
+            service = "all" if broadcast else "any" if choice else f"service-{number}"
+            self.add(service, window, broadcast=broadcast)
+
+    def add(self, service: str, window: int, *, broadcast: bool = False) -> None:
+        """One more replica."""
+        outlet = Kept(f"{len(self.outlets):020}", window)
+        self.outlets.append(outlet)
+        self.table._target("pinged", service, broadcast).attach(outlet.node, outlet)
+        self.table.set_ready(outlet.node, frozenset({service}))
 
     def emit(self, number: int) -> asyncio.Task[Receipt]:
         emit: Coroutine[Any, Any, Receipt] = self.emitter.emit_root(Pinged(number=number))
@@ -146,14 +155,23 @@ def test_whatever_happens_to_waiting_emits_the_others_go_on_in_turn_and_no_room_
                 count = under_way(at)
                 ended[at] += count
                 outlet.acknowledged(count)
-        wanted = {int(task.get_name()) for task in bench.waiting if not task.cancelled()}
+        kept = {
+            int(task.get_name()): {one.service for one in task.result().refused}
+            for task in bench.waiting
+            if not task.cancelled()
+        }
         for outlet, window in zip(bench.outlets, windows, strict=True):
-            # One that was cancelled in the tick in which its room came has been sent.
-            assert outlet.numbers == sorted(outlet.numbers) == bench.outlets[0].numbers
-            assert wanted <= set(outlet.numbers)
+            # What was sent of one that was cancelled stays sent.
+            assert outlet.numbers == sorted(outlet.numbers)
+            service = outlet.target.service
+            assert {number for number, refused in kept.items() if service not in refused} <= set(
+                outlet.numbers
+            )
             outlet.acknowledged(outlet.outstanding)
             assert (outlet.room, outlet.outstanding) == (window, 0)
-        assert all(not task.result().refused for task in bench.waiting if not task.cancelled())
+            assert not outlet.line.waiting
+        if len(windows) == 1:
+            assert not any(kept.values())
 
     run(main())
 
@@ -192,41 +210,62 @@ def test_an_emit_that_is_cancelled_in_the_tick_after_its_room_came_was_sent_and_
     run(main())
 
 
-def test_who_waits_for_one_service_gives_back_the_room_of_another_when_cancelled() -> None:
+def test_an_emit_goes_at_once_to_whoever_has_room_and_is_given_up_by_the_other_when_cancelled() -> (
+    None
+):
     async def main() -> None:
-        bench = Bench(1, 1)
+        bench = Bench(1, 2)
         one, other = bench.outlets
-        emits = [bench.emit(number) for number in range(3)]
+        emits = [bench.emit(number) for number in range(2)]
         await bench.settle()
-        one.acknowledged(1)
-        await bench.settle()
-        # The second has room at one of both now, and waits for the other.
+        assert (one.numbers, other.numbers) == ([0], [0, 1])
         emits[1].cancel()
         await bench.settle()
-        other.acknowledged(1)
-        await bench.settle()
-        assert one.numbers == other.numbers == [0, 2]
+        one.acknowledged(1)
+        assert (one.room, one.numbers) == (1, [0])
+        assert bench.emitter.refused == {("pinged", "service-0", CANCELLED): 1}
 
     run(main())
 
 
-def test_a_service_without_room_for_too_long_takes_nothing_from_the_others() -> None:
+def test_a_service_at_a_standstill_costs_the_others_one_moment_and_not_one_for_each_event() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         bench = Bench(1, 5)
         slow, quick = bench.outlets
-        for number in range(3):
+        waited: list[float] = []
+        for number in range(5):
             began = loop.time()
             receipt = await bench.emit(number)
-            assert loop.time() - began == (EMIT_PATIENCE if number else 0)
+            waited.append(loop.time() - began)
             assert receipt.targets == ("service-0", "service-1")[bool(number) :]
             assert [one.service for one in receipt.refused] == ["service-0"][: bool(number) * 1]
-        assert (slow.numbers, quick.numbers) == ([0], [0, 1, 2])
+        assert waited == pytest.approx([0, COURTESY, 0, 0, 0])
+        assert (slow.numbers, quick.numbers) == ([0], [0, 1, 2, 3, 4])
         assert bench.emitter.refused == {
-            ("pinged", "service-0", f"no room within {EMIT_PATIENCE:g} s"): 2
+            ("pinged", "service-0", f"no room within {COURTESY:g} s"): 1,
+            ("pinged", "service-0", "no room within 0 s"): 3,
         }
         slow.acknowledged(1)
+        quick.acknowledged(5)
         assert slow.room == 1
+        # It moves again, so it is waited for again.
+        assert (await bench.emit(5)).refused == ()
+        assert (await bench.emit(6)).refused[0].reason == f"no room within {COURTESY:g} s"
+
+    run(main())
+
+
+def test_who_alone_wants_an_event_is_waited_for_as_long_as_patience_lasts() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        bench = Bench(1)
+        await bench.emit(0)
+        for number in (1, 2):
+            began = loop.time()
+            receipt = await bench.emit(number)
+            assert loop.time() - began == pytest.approx(EMIT_PATIENCE)
+            assert receipt.refused[0].reason == f"no room within {EMIT_PATIENCE:g} s"
 
     run(main())
 
@@ -291,17 +330,18 @@ def test_who_comes_in_the_tick_in_which_room_comes_does_not_overtake_who_has_wai
     run(main())
 
 
-def test_an_event_that_was_not_sent_yet_is_not_lost_with_a_peer() -> None:
+def test_a_peer_that_dies_while_an_emit_waits_for_it_costs_that_emit_nothing() -> None:
     async def main() -> None:
         bench = Bench(1, 1)
         one, other = bench.outlets
         emits = [bench.emit(number) for number in range(2)]
         await bench.settle()
-        one.acknowledged(1)
-        await bench.settle()
-        assert bench.drop(one) == 0
         other.acknowledged(1)
-        assert (await emits[1]).targets == ("service-1",)
+        await bench.settle()
+        assert bench.drop(one) == 1
+        receipt = await emits[1]
+        assert receipt.targets == ("service-1",)
+        assert [one.reason for one in receipt.refused] == [UNREACHABLE]
 
     run(main())
 
@@ -325,15 +365,202 @@ def test_thousands_of_emits_that_are_cancelled_at_once_leave_the_room_to_the_nex
 
 def test_nobody_waits_longer_for_room_than_is_of_use_to_the_receiver() -> None:
     async def main() -> None:
-        bench = Bench(1, 5)
-        slow, quick = bench.outlets
-        slow.patience = 0.2
+        bench = Bench(1)
+        bench.outlets[0].patience = 0.2
         await bench.emit(0)
         began = asyncio.get_running_loop().time()
         receipt = await bench.emit(1)
-        assert asyncio.get_running_loop().time() - began == 0.2
-        assert receipt.targets == ("service-1",)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(0.2)
+        assert receipt.targets == ()
         assert receipt.refused[0].reason == "no room within 0.2 s"
-        assert quick.numbers == [0, 1]
+
+    run(main())
+
+
+class Stale(Event, ttl="2s"):
+    number: int
+
+
+class Moved(Event, key="player"):
+    player: str
+    number: int
+
+
+def test_patience_is_that_of_each_receiver_and_takes_nothing_from_another() -> None:
+    async def main() -> None:
+        bench = Bench(1, 1)
+        hasty, patient = bench.outlets
+        hasty.patience = 0.1
+        await bench.emit(0)
+        waiting = bench.emit(1)
+        await asyncio.sleep(0.2)
+        patient.acknowledged(1)
+        receipt = await waiting
+        assert receipt.targets == ("service-1",)
+        assert [one.reason for one in receipt.refused] == ["no room within 0.1 s"]
+
+    run(main())
+
+
+def test_room_that_an_expired_emit_leaves_goes_to_the_next_at_once() -> None:
+    async def main() -> None:
+        bench = Bench(1)
+        (outlet,) = bench.outlets
+        emits = [bench.emit(number) for number in range(3)]
+        await bench.settle()
+        place = next(iter(outlet.line.waiting))
+        assert isinstance(place, Place)
+        # It has expired, and its timer has not rung yet.
+        place._emit.emission.lineage = Lineage(None, "", 0, "", 0, -1.0, 16)
+        outlet.acknowledged(1)
+        assert outlet.numbers == [0, 2]
+        assert [one.reason for one in (await emits[1]).refused] == [CASCADE_EXPIRED]
+
+    run(main())
+
+
+def test_nobody_waits_longer_for_room_than_its_event_lives() -> None:
+    async def main() -> None:
+        service = Service("scores")
+
+        @service.on(Stale, queue=1, concurrency=1)
+        async def handle(event: Stale) -> None:
+            await asyncio.sleep(100)
+
+        async with Node(service, mesh="memory:stale") as node:
+            loop = asyncio.get_running_loop()
+            await node.emit(Stale(number=0))
+            began = loop.time()
+            receipt = await node.emit(Stale(number=1))
+            assert loop.time() - began == pytest.approx(2, abs=0.002)
+            assert [one.reason for one in receipt.refused] == ["expired"]
+
+    run(main())
+
+
+def test_nobody_waits_longer_for_room_than_its_cascade_may_last() -> None:
+    async def main() -> None:
+        bench = Bench(1)
+        await bench.emit(0)
+        began = asyncio.get_running_loop().time()
+        receipt = await bench.emitter.emit_root(Pinged(number=1), Budget(seconds=3))
+        assert asyncio.get_running_loop().time() - began == pytest.approx(3)
+        assert [one.reason for one in receipt.refused] == [CASCADE_EXPIRED]
+
+    run(main())
+
+
+def test_emits_whose_callers_give_up_when_patience_ends_harm_nobody() -> None:
+    async def main() -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        bench = Bench(1)
+
+        async def hasty(number: int) -> None:
+            async with asyncio.timeout(EMIT_PATIENCE):
+                await bench.emit(number)
+
+        await bench.emit(0)
+        await asyncio.gather(*(hasty(number) for number in range(1, 5)), return_exceptions=True)
+        await asyncio.sleep(1)
+        assert errors == []
+        assert not bench.outlets[0].line.waiting
+
+    run(main())
+
+
+def test_an_event_that_any_replica_may_take_goes_to_one_that_has_room() -> None:
+    async def main() -> None:
+        bench = Bench(1, 1, 20, choice=True)
+        for number in range(22):
+            assert (await bench.emit(number)).targets == ("any",)
+        last = bench.emit(22)
+        await bench.settle()
+        assert not last.done()
+        bench.outlets[0].acknowledged(1)
+        assert (await last).targets == ("any",)
+        assert len(bench.outlets[0].numbers) == 2
+
+    run(main())
+
+
+def test_who_waits_for_any_replica_goes_to_one_that_joins() -> None:
+    async def main() -> None:
+        bench = Bench(1, 1, choice=True)
+        for number in range(2):
+            await bench.emit(number)
+        waiting = bench.emit(2)
+        await bench.settle()
+        bench.add("any", 5)
+        assert (await waiting).targets == ("any",)
+        assert bench.outlets[2].numbers == [2]
+
+    run(main())
+
+
+def test_no_event_passes_one_of_its_key_that_waits_while_the_key_moves() -> None:
+    def replica(log: list[tuple[str, int]]) -> Service:
+        service = Service("scores")
+
+        @service.on(Moved, queue=20, concurrency=1)
+        async def note(moved: Moved) -> None:
+            await asyncio.sleep(0.5)
+            log.append((moved.player, moved.number))
+
+        return service
+
+    async def main() -> None:
+        log: list[tuple[str, int]] = []
+        players = [f"p{number}" for number in range(8)]
+        async with (
+            Node(replica(log), mesh="memory:overtake"),
+            Node(mesh="memory:overtake") as emitter,
+        ):
+            for number in range(20):
+                await emitter.emit(Moved(player="fill", number=number))
+            emits = [asyncio.create_task(emitter.emit(Moved(player=p, number=1))) for p in players]
+            await asyncio.sleep(0.1)
+            async with Node(replica(log), mesh="memory:overtake"):
+                runtime: Any = emitter._runtime
+                await eventually(lambda: runtime.table.placements["scores"].holds)
+                emits += [
+                    asyncio.create_task(emitter.emit(Moved(player=p, number=2))) for p in players
+                ]
+                await asyncio.gather(*emits)
+                await eventually(lambda: len(log) == 36)
+        for player in players:
+            assert [number for whose, number in log if whose == player] == [1, 2]
+
+    run(main())
+
+
+def test_a_cascade_is_settled_when_also_those_have_ended_that_its_emit_waited_for() -> None:
+    async def main() -> None:
+        quick, slow = Service("quick"), Service("slow")
+        ended: list[tuple[str, int]] = []
+
+        @quick.on(Pinged)
+        async def at_once(ping: Pinged) -> None:
+            ended.append(("quick", ping.number))
+
+        @slow.on(Pinged, queue=1, concurrency=1)
+        async def later(ping: Pinged) -> None:
+            await asyncio.sleep(0.04 if ping.number < 2 else 1)
+            ended.append(("slow", ping.number))
+
+        async with Node(quick, slow, mesh="memory:settled") as node:
+            await node.emit(Pinged(number=0))
+            await asyncio.sleep(0.01)
+            receipt = await node.emit(Pinged(number=1))
+            assert receipt.targets == ("quick", "slow")
+            report = await receipt.settled()
+            assert (report.events, report.complete) == (2, True)
+            assert ended[-1] == ("slow", 1)
+            refused = await node.emit(Pinged(number=2))
+            given_up = await node.emit(Pinged(number=3))
+            assert [one.service for one in given_up.refused] == ["slow"]
+            report = await given_up.settled()
+            assert (report.events, report.shed, report.complete) == (1, 1, True)
+            assert (await refused.settled()).complete
 
     run(main())

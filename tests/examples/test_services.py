@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from pathlib import Path
 
-from thence import Node, Service
+import msgspec
+import pytest
+
+from thence import Budget, CascadeReport, Node, Service
+from thence.cascade.check import check
 from thence.events import spec_of
-from thence.testing import context, run
+from thence.testing import Mesh, context, in_virtual_time, run
 from treasure_hunt import (
     badges,
+    charms,
     clues,
+    curses,
     hints,
     hunts,
     notifications,
@@ -23,9 +30,11 @@ from treasure_hunt.events import (
     BadgeEarned,
     ClaimDecided,
     ClueFound,
+    CurseLifted,
     HintAsked,
     HintOffered,
     HuntCompleted,
+    PlayerCursed,
     PlayerMoved,
     RankChanged,
     ScoreChanged,
@@ -141,6 +150,88 @@ def test_players_are_told_what_concerns_them() -> None:
         "ana: the treasure is yours",
         "bo: somebody was faster",
     ]
+
+
+CURSED = World(
+    clues=(Clue("river", 0, 46.05, 14.5), Clue("river", 1, 46.06, 14.5, cursed=True)), walks=()
+)
+
+
+def test_who_finds_a_cursed_clue_is_cursed() -> None:
+    ctx = context(state=curses.Haunted(CURSED))
+    assert run(curses.strike(ClueFound(player="ana", hunt="river", clue=0), ctx)) is None
+    cursed = run(curses.strike(ClueFound(player="ana", hunt="river", clue=1), ctx))
+    assert cursed == PlayerCursed(player="ana")
+
+
+def test_a_curse_that_was_lifted_goes_on_to_the_two_who_were_at_a_clue_last() -> None:
+    ctx = context(state=curses.Haunted(CURSED))
+    lifted = CurseLifted(player="ana")
+    assert run(charms.lift(PlayerCursed(player="ana"))) == lifted
+    assert run(curses.move_on(lifted, ctx)) == [PlayerCursed(player="ana")]
+    for player in ("bo", "cy", "dee", "ana", "cy"):
+        run(curses.strike(ClueFound(player=player, hunt="river", clue=0), ctx))
+    assert run(curses.move_on(lifted, ctx)) == [
+        PlayerCursed(player="cy"),
+        PlayerCursed(player="dee"),
+    ]
+
+
+def test_the_curse_is_a_loop_that_is_found_before_it_runs_and_cut_in_its_first_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "map.json").write_bytes(msgspec.json.encode(CURSED))
+    monkeypatch.setenv("TREASURE_HUNT_WORLD", str(tmp_path / "map.json"))
+    services = {service.name: service.handlers for service in (charms.charms, curses.curses)}
+    (finding,) = check(services, budget=Budget()).findings
+    assert (finding.level, finding.code) == ("error", "undeclared-loop")
+
+    async def play() -> CascadeReport:
+        async with Node(charms.charms, curses.curses, mesh="memory:curse") as node:
+            receipt = await node.emit(ClueFound(player="ana", hunt="river", clue=1))
+            return await receipt.settled("5s")
+
+    report = run(play())
+    # strike, lift, move_on; ana alone is near, so the curse comes back to her, and to lift.
+    assert (report.events, report.cut, report.complete) == (3, 1, True)
+    assert "charms.lift → curses.move_on → charms.lift" in report.failures[0].error
+
+
+@in_virtual_time
+async def test_the_last_clue_of_a_hunt_brings_its_treasure_with_points_rank_and_badges() -> None:
+    messages: deque[str] = deque()
+    hidden = World(clues=(Clue("river", 0, 46.05, 14.5),), walks=(), reach=10.0)
+    async with Mesh(
+        *(clues.clues, hunts.hunts, players.players, treasures.treasures),
+        *(scores.scores, ranks.ranks, badges.badges, notifications.notifications),
+        state={
+            "clues": clues.Hidden(hidden),
+            "hunts": hunts.Progress(hidden),
+            "players": None,
+            "notifications": messages,
+        },
+    ) as mesh:
+        cascade = await mesh.emit(PlayerMoved(player="ana", latitude=46.05, longitude=14.5))
+        assert cascade.complete
+        assert not cascade.failed
+        assert cascade.caused(HuntCompleted) == [TreasureClaimed(hunt="river", player="ana")]
+        assert [change.points for change in cascade.handled(ScoreChanged)] == [10, 110]
+        assert {badge.badge for badge in cascade.emitted(BadgeEarned)} == {
+            "first find",
+            "scout",
+            "ranger",
+        }
+        assert "ana: the treasure is yours" in messages
+
+
+@in_virtual_time
+async def test_ranks_are_told_while_badges_fail() -> None:
+    services = (scores.scores, ranks.ranks, badges.badges)
+    async with Mesh(*services) as mesh:
+        mesh.fail(badges.reward)
+        cascade = await mesh.emit(ClueFound(player="ana", hunt="river", clue=0))
+        assert cascade.emitted(RankChanged) == [RankChanged(player="ana", rank=1)]
+        assert [failed.handler for failed in cascade.failed] == ["badges.reward"]
 
 
 def test_claims_are_never_limited_and_come_before_everything_else() -> None:

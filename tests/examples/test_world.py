@@ -133,6 +133,33 @@ def test_a_stampede_has_50_times_the_moves_on_the_same_way_in_the_same_time() ->
         assert set(walk) <= {move.place for move in moves if move.player == player}
 
 
+def test_a_curse_lies_on_the_clue_that_is_found_first_after_its_time() -> None:
+    walk = tuple((46.0 + metres / A_DEGREE_NORTH, 14.5) for metres in range(0, 500, 5))
+    clues = tuple(
+        Clue("river", number, 46.0 + metres / A_DEGREE_NORTH, 14.5)
+        for number, metres in enumerate((400, 100, 200))
+    )
+    calm = World(clues, (walk, walk[:1] * len(walk)), reach=1.0)
+    assert not calm.cursed
+
+    def cursed(after: float) -> list[int]:
+        laid = world.curse(calm, after)
+        assert laid.cursed
+        return [clue.number for clue in laid.clues if clue.cursed]
+
+    # Ten moves a second, five metres each.
+    assert cursed(0) == [1]
+    assert cursed(2.0) == [1]
+    assert cursed(2.1) == cursed(4.0) == [2]
+    assert cursed(4.1) == [0]
+    assert cursed(60) == [0], "the last one, when all are found by then"
+
+
+def test_a_map_on_which_nobody_finds_anything_bears_no_curse() -> None:
+    far = World((Clue("river", 0, 0.0, 0.0),), (((46.0, 14.5),),))
+    assert world.curse(far, 0) == far
+
+
 def test_an_invented_park_is_the_same_each_time() -> None:
     assert invent(players=3, seconds=2) == invent(players=3, seconds=2)
     assert invent(players=3, seconds=2) != invent(players=3, seconds=2, seed=8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,10 +18,11 @@ from thence.mesh.frames import (
     BadFrame,
     EventsFrame,
     FrameReader,
-    age,
     message_frame,
     stamped,
 )
+from thence.mesh.link import Link
+from thence.testing import run
 
 BOUND = 64
 
@@ -109,17 +112,40 @@ def test_a_frame_of_events_without_any_is_refused(size: int) -> None:
     assert refused.value.reason == "garbage"
 
 
-@given(st.floats(0, 1e9), st.floats(0, 1e6))
-def test_the_age_of_a_stamp_is_what_has_passed_since_however_long_the_sender_has_been_running(
-    made: float, passed: float
+@pytest.mark.parametrize("running", [0.0, 1234.5, 2.0**32 / 1000 - 1, 2.0**32 / 1000 * 3 + 0.2])
+@pytest.mark.parametrize("passed", [0.0, 0.04, 0.2, 31.0, 86_400.0])
+@pytest.mark.parametrize("behind", [0.0, 5000.25, -700.125])
+def test_a_link_knows_when_a_frame_was_sent_however_long_its_peer_has_been_running(
+    running: float, passed: float, behind: float
 ) -> None:
-    stamp = int.from_bytes(EventsFrame().take(made)[HEADER : HEADER + STAMP], "big")
-    assert age(stamp, made + passed) == pytest.approx(passed, abs=0.002)
+    async def main() -> None:
+        now = running + behind + passed
+        owner: Any = SimpleNamespace(
+            cork=None, departures=None, received=lambda *_: None, now=lambda: now
+        )
+        link = Link(owner, dialled=False)
+        link.behind = behind
+        frame = EventsFrame()
+        frame.count = 1
+        link._receive(*stamped(bytes(frame.take(running))[HEADER:]))
+        assert link.stale == (passed > 0.1)
+        assert link.sent_at == pytest.approx(now - (passed if link.stale else 0.0), abs=0.002)
+
+    run(main())
 
 
-def test_a_stamp_a_little_ahead_of_its_reader_is_no_age_at_all() -> None:
-    stamp = int.from_bytes(EventsFrame().take(100.0)[HEADER : HEADER + STAMP], "big")
-    assert age(stamp, 99.5) == 0.0
+def test_a_frame_stamped_a_little_ahead_of_its_reader_was_sent_just_now() -> None:
+    async def main() -> None:
+        owner: Any = SimpleNamespace(
+            cork=None, departures=None, received=lambda *_: None, now=lambda: 99.9
+        )
+        link = Link(owner, dialled=False)
+        link.behind = 0.0
+        link._receive(*stamped(bytes(EventsFrame().take(100.0))[HEADER:]))
+        assert not link.stale
+        assert link.sent_at == 99.9
+
+    run(main())
 
 
 def test_a_message_is_framed_as_such() -> None:

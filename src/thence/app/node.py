@@ -127,6 +127,7 @@ class Node:
             answers,
             self._budget,
             self._settings.loop_mode(),
+            self._settings.sample_share(),
         )
         self._runtime = runtime
         runtime.observe(self._observer)

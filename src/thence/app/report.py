@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from thence.app.runtime import Runtime
+from thence.cascade.times import CascadeTimes
 
 __all__ = ["EmittedReport", "HandlerReport", "NodeReport", "RouteReport", "report_on"]
 
@@ -72,6 +73,10 @@ class NodeReport(Struct, frozen=True):
     bytes_written: int
     service_limits: dict[str, tuple[str, ...]] = {}
     """By service, the limits that all its handlers share."""
+    cascades: CascadeTimes = CascadeTimes()
+    """How long the cascades of root events emitted here took, in the last minute: of those that were followed to
+    their end, because their receipts were kept or as a sample.
+    """
 
     def encode(self) -> bytes:
         """For the wire; :meth:`decode` is the inverse."""
@@ -114,8 +119,8 @@ def report_on(runtime: Runtime) -> NodeReport:
         node=runtime.node,
         name=runtime.name,
         pid=os.getpid(),
-        address=runtime.address,
-        ready=runtime.ready,
+        address=runtime.traffic.address,
+        ready=runtime.traffic.ready,
         services=tuple(runtime.services),
         peers=tuple(sorted(table.links)),
         handlers=handlers,
@@ -126,11 +131,12 @@ def report_on(runtime: Runtime) -> NodeReport:
         routes=routes,
         lost=tuple((*key, count) for key, count in sorted(lost.items())),
         closures=dict(runtime.peers.closures),
-        invalid=dict(runtime.invalid),
+        invalid=dict(runtime.traffic.invalid),
         bytes_written=runtime.peers.bytes_written,
         service_limits={
             service.name: tuple(str(gate.limit) for gate in service.gates)
             for service in runtime.services.values()
             if service.gates
         },
+        cascades=runtime.cascade_times.times(),
     )

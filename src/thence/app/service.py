@@ -203,6 +203,8 @@ class Handlers:
             raise ConfigurationError(
                 f"there is a handler {handler.name!r} already: give one of them another name with name=..."
             )
+        for other in self._handlers:
+            other.check_beside(handler)
         self._handlers.append(handler)
 
 

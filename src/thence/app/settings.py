@@ -34,6 +34,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the cascade of one root event may use up: ``"events=1000 depth=16 seconds=30s"``, or some of these."""
     loops: str = "enforce"
     """What becomes of loops that are not declared: ``enforce``, ``warn`` or ``observe``."""
+    cascade_sample: str | float = "1%"
+    """The share of root events whose cascades are followed to their end unasked, at most 100 a second: ``"1%"``,
+    0.01, or 0 for none. ``thence map`` tells how long they take.
+    """
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
@@ -66,6 +70,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigurationError(f"{FILE}: {error}; the settings are {known}") from error
         settings.cascade_budget()
         settings.loop_mode()
+        settings.sample_share()
         for place, limit in settings.limits.items():
             try:
                 parse_limits(limit)
@@ -96,6 +101,23 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         raise ConfigurationError(
             f"loops={self.loops!r}: give one of {', '.join(get_args(LoopMode))}"
         )
+
+    def sample_share(self) -> float:
+        """The share of root events that is sampled, from 0 to 1.
+
+        :raises ConfigurationError: it is no such share.
+        """
+        text = str(self.cascade_sample).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = -1
+        if not 0 <= share <= 1:
+            raise ConfigurationError(
+                f'cascade_sample={self.cascade_sample!r}: give a share of the root events, as in "1%" or 0.01, or 0 '
+                "for none"
+            )
+        return share
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""

@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from thence.app.node import Node
 from thence.app.report import NodeReport
+from thence.cascade.times import CascadeTimes
 from thence.cli.exits import CommandError, Exit
 from thence.cli.options import Debug, Json, Mesh, run_loop
 
@@ -147,7 +148,7 @@ def _lines(
         f"{len(replicas)} services · {len(after) + len(silent)} nodes · {total['handled'] / seconds:,.0f} ev/s"
         f" · failed {total['failed'] / seconds:,.0f}/s · shed {total['shed'] / seconds:,.0f}/s"
     )
-    lines = [title]
+    lines = [title, _cascades(_cascade_times(after))]
     width = max((len(flow.source) for flow in flows), default=0)
     for flow in flows:
         several = f" ({replicas[flow.target]} replicas)" if replicas[flow.target] > 1 else ""
@@ -258,6 +259,24 @@ def _limits(uses: dict[str, _Use], seconds: float) -> Iterator[str]:
             yield f"{place}: {' · '.join(told)}"
 
 
+def _cascade_times(reports: list[NodeReport]) -> CascadeTimes:
+    return CascadeTimes.together(report.cascades for report in reports)
+
+
+def _cascades(times: CascadeTimes) -> str:
+    """From a root event to the end of all that followed from it."""
+    if not times.count:
+        return "cascades: none sampled in the last minute"
+    return (
+        f"cascades: p50 {_ms(times.p50)} · p99 {_ms(times.p99)} · greatest {_ms(times.greatest)} "
+        f"({times.count:,} sampled in the last minute)"
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.{0 if seconds >= 0.1 else 1}f} ms"
+
+
 def _rate(rate: float) -> str:
     return f"{rate:,.0f}/s" if rate >= 10 or rate == 0 else f"{rate:.1f}/s"
 
@@ -268,6 +287,7 @@ def _document(reports: list[NodeReport], silent: list[str], flows: list[Flow]) -
         "complete": not silent,
         "silent": silent,
         "services": dict(sorted(_replicas(reports).items())),
+        "cascades": msgspec.to_builtins(_cascade_times(reports)),
         "flows": [msgspec.to_builtins(flow) for flow in flows],
         "nodes": [msgspec.to_builtins(report) for report in reports],
     }

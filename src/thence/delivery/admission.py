@@ -55,8 +55,10 @@ class Admission:
         """Called when something was shed."""
         self._move = move
         self._stopped = False
-        self._next: deque[Arrival] = deque()
-        """Whose turn it is in their lanes, to be given to their handlers."""
+        self._next: deque[tuple[Arrival, bool]] = deque()
+        """Whose turn it is in their lanes, to be given to their handlers; and whether their emitters, if they ask,
+        know already that they are in.
+        """
         self._starting = False
 
     # -- coming in
@@ -110,8 +112,10 @@ class Admission:
     def _follow(self, subscription: Subscription, arrival: Arrival, key: Hashable) -> None:
         """Something of the arrival's key is unfinished: wait in the lane, or take another's place in it."""
         service = subscription.service
-        if service.lanes.first_waiting(key) is None and self.queueing.joins_batch(
-            subscription, arrival, key
+        if (
+            service.lanes.first_waiting(key) is None
+            and not subscription.handlers[0].line.size
+            and self.queueing.joins_batch(subscription, arrival, key)
         ):
             service.unfinished[arrival] = 1
             if self.ready:
@@ -151,6 +155,13 @@ class Admission:
         _close(waiting, REPLACED)
         waiting.source.owe(subscription.number, 1, subscription.acknowledge_at)
         newer.since = self.now()
+        service = subscription.service
+        if service.unfinished.pop(newer, None) is not None:
+            # It had waited for its block; from now on it ends with the one whose place it takes.
+            for before, _ in service.fences:
+                if newer in before:
+                    before.remove(newer)
+                    before.add(waiting)
         for field in Arrival.__struct_fields__:
             setattr(waiting, field, getattr(newer, field))
 
@@ -187,14 +198,14 @@ class Admission:
     def _start(self, arrival: Arrival) -> None:
         """Give an arrival to its handlers; and those that follow it in its lane, as far as it is shed."""
         if not self._taken_plainly(arrival):
-            self._next.append(arrival)
+            self._next.append((arrival, False))
             self._start_next()
         if self.ready:
             self.wake()
 
     def _taken_plainly(self, arrival: Arrival) -> bool:
         """Begin an arrival whose one handler has no policies, or put it in line: whether that was possible."""
-        handler: HostedHandler | None = arrival.subscription.plain
+        handler: HostedHandler | None = arrival.subscription.plain_handler
         if handler is None or self._stopped or arrival.extras is not None:
             return False
         line = handler.line
@@ -217,14 +228,12 @@ class Admission:
         now = self.now()
         try:
             while self._next:
-                arrival = self._next.popleft()
+                arrival, told = self._next.popleft()
                 if arrival.due > now and self._taken_plainly(arrival):
                     continue
                 subscription: Subscription = arrival.subscription
-                refusals = [
-                    self.queueing.offer(handler, arrival) for handler in subscription.handlers
-                ]
-                if subscription.answers:
+                refusals = self.queueing.offer_to_all(arrival, told)
+                if subscription.answers and not told:
                     # The mildest: it was let in if one handler has taken it.
                     verdict = min(refusals, key=itemgetter(1))
                     arrival.source.judge(subscription.number, arrival.sequence, *verdict)
@@ -240,7 +249,7 @@ class Admission:
         self.queueing.waits_no_more(arrival)
         after = self._part_ended(arrival)
         if after is not None:
-            self._next.append(after)
+            self._next.append((after, True))
 
     # -- going out
 
@@ -254,7 +263,7 @@ class Admission:
         for member in arrival.members or (arrival,):
             following = self._part_ended(member)
             if following is not None:
-                self._next.append(following)
+                self._next.append((following, True))
         if self._next:
             self._start_next()
         if self.ready:

@@ -22,7 +22,7 @@ from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.errors import ThenceError
-from thence.events.envelope import Arrival, Extras, Source, due_of, event_id_of, lineage_of
+from thence.events.envelope import Arrival, Extras, Source, event_id_of, lineage_of
 from thence.events.lineage import Path
 from thence.facts import Observer
 from thence.handling.carrier import Carrier, CarrierPool, next_job
@@ -138,7 +138,16 @@ class Dispatcher:
                 if (
                     handler is None
                     or subscription.service.unfinished
-                    or (extras is not None and not self._may_begin(handler, arrival, extras))
+                    or (
+                        extras is not None
+                        and (
+                            extras.tracked
+                            or handler.declared
+                            or source.stale
+                            or extras.deadline / 1000 + source.behind <= source.sent_at
+                        )
+                        and not self._may_begin(handler, arrival, extras)
+                    )
                     or (handler.gate is not None and handler.admit(arrival, now()))
                 ):
                     self.admission.admit(arrival)
@@ -192,12 +201,19 @@ class Dispatcher:
 
     def _may_begin(self, handler: HostedHandler, arrival: Arrival, extras: Extras) -> bool:
         """Whether an arrival with which there is more to do than to run its handler may run at once."""
-        now = self.admission.now()
-        if due_of(arrival) <= now or (handler.declared and self._loops.back_at(handler, arrival)):
+        source: Source = arrival.source
+        if source.stale:
+            return False
+        due = arrival.due
+        if due is None and extras.deadline:
+            due = extras.deadline / 1000 + source.behind
+        if due is not None and due <= source.sent_at:
+            return False
+        if handler.declared and self._loops.back_at(handler, arrival):
             return False
         if extras.tracked:
             self.admission.open_branch(arrival)
-            arrival.record.began = now
+            arrival.record.began = self.admission.now()
         return True
 
     # -- the long way
@@ -438,7 +454,8 @@ class _Nowhere:
     """The source of a batch without arrivals."""
 
     node = label = ""
-    read_at = sent_at = 0.0
+    read_at = sent_at = behind = 0.0
+    stale = False
 
     def name_of(self, number: int) -> str:
         raise LookupError(number)
@@ -448,9 +465,6 @@ class _Nowhere:
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         raise LookupError(number)
-
-    def moment(self, milliseconds: int) -> float:
-        raise LookupError(milliseconds)
 
     def settle(self, number: int, sequence: int, tally: object) -> None:
         raise LookupError(number)

@@ -12,6 +12,7 @@ from thence.delivery.lines import FairLine, Line, PlainLine
 from thence.delivery.ownership import Ownership
 from thence.events import PRIORITIES, EventSpec
 from thence.events.envelope import Arrival, envelope_for
+from thence.events.lineage import Path
 from thence.flow.breaker import Breaker
 from thence.flow.limit import Gate, RateGate, changed_gates, gate_for, key_function
 from thence.flow.shedding import QueueDelay
@@ -33,6 +34,7 @@ class HostedHandler:
         "alarm",
         "always_suspends",
         "batch",
+        "batch_due",
         "batch_timer",
         "breaker",
         "budget",
@@ -44,14 +46,15 @@ class HostedHandler:
         "gates",
         "handled",
         "in_flight",
+        "is_plain",
         "line",
         "loops",
         "name",
         "open_batch",
         "open_keys",
         "overflow",
+        "path",
         "place",
-        "plain",
         "probe",
         "queue",
         "queue_delay",
@@ -73,6 +76,8 @@ class HostedHandler:
         self.name = spec.name
         self.task_name = f"thence {spec.name}"
         self.place = f"{service.name}.{spec.name}"
+        self.path = Path(None, self.place)
+        """The path to the consequences of root events."""
         self.service = service
         self.threads = _threads_for(spec)
         self.call: Callable[..., Coroutine[Any, Any, Any]] = spec.run_in(self.threads)
@@ -95,13 +100,15 @@ class HostedHandler:
         """How long events may wait in line."""
         self.breaker = Breaker()
         self.batch = spec.policy.batch
-        self.plain = False
+        self.is_plain = False
         """Whether all that its arrivals need to begin is a free place."""
         self.open_batch: list[Arrival] = []
         """The batch that is being filled. It has its place already."""
         self.open_keys: set[Hashable] = set()
         """The keys in it."""
         self.batch_timer: asyncio.TimerHandle | None = None
+        self.batch_due = 0.0
+        """When that rings."""
         self.line: Line = PlainLine()
         self.alarm: asyncio.Handle | None = None
         """Rings when the line may move on."""
@@ -249,7 +256,7 @@ class Subscription:
         "newest",
         "number",
         "patience",
-        "plain",
+        "plain_handler",
         "priority",
         "service",
         "several",
@@ -296,7 +303,7 @@ class Subscription:
         """Arrivals of the current batch that have ended."""
         self.direct: HostedHandler | None = None
         """The handler, when arrivals may go straight to it as long as nothing in the service is unfinished."""
-        self.plain: HostedHandler | None = None
+        self.plain_handler: HostedHandler | None = None
         """The handler, when all that an arrival needs to begin is a free place."""
         for handler in handlers:
             handler.subscriptions.append(self)
@@ -328,9 +335,9 @@ class Subscription:
         )
         owns_all = not self.owned or (ownership is not None and ownership.complete)
         self.direct = handler if simple and owns_all and handler.streak < PROBE_AFTER else None
-        self.plain = handler if simple and handler.gate is None else None
+        self.plain_handler = handler if simple and handler.gate is None else None
         for one in self.handlers:
-            one.plain = all(subscription.plain is one for subscription in one.subscriptions)
+            one.is_plain = all(s.plain_handler is one for s in one.subscriptions)
 
 
 class HostedService:

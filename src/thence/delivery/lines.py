@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
+from thence.events import PRIORITIES
 from thence.events.envelope import Arrival
 
 __all__ = ["FairLine", "Line", "PlainLine"]
 
 NEVER = float("inf")
+LEVELS = len(PRIORITIES)
 
 
 class Line(Protocol):
@@ -59,7 +61,7 @@ class PlainLine:
 
     __slots__ = ("_due", "_levels", "size")
 
-    def __init__(self, levels: int = 3) -> None:
+    def __init__(self, levels: int = LEVELS) -> None:
         self._due = 0.0
         self._levels: tuple[deque[Arrival], ...] = tuple(deque() for _ in range(levels))
         """The highest priority first."""
@@ -99,6 +101,11 @@ class PlainLine:
                 return level.popleft()
         raise LookupError("nobody waits")
 
+    @property
+    def lowest(self) -> int:
+        """The lowest priority that somebody has here, as a number: the highest is 0."""
+        return next(i for i in reversed(range(len(self._levels))) if self._levels[i])
+
     def pop_last(self) -> Arrival:
         """Take out the newest of the lowest priority."""
         self.size -= 1
@@ -120,7 +127,7 @@ class FairLine:
     ``key_of(arrival)`` tells an arrival's value.
     """
 
-    __slots__ = ("_by_key", "_by_length", "_heap", "_held", "_key_of", "_order", "size")
+    __slots__ = ("_by_key", "_by_length", "_heap", "_held", "_key_of", "_levels", "_order", "size")
 
     def __init__(self, key_of: Callable[[Arrival], Hashable]) -> None:
         self._key_of = key_of
@@ -130,6 +137,8 @@ class FairLine:
         self._heap: list[tuple[float, int, Hashable]] = []
         """For each key in line: since or from when it may go, in which order it came, and itself."""
         self._held = 0.0
+        self._levels = [0] * LEVELS
+        """How many wait of each priority."""
         self._order = 0
         self.size = 0
 
@@ -146,6 +155,7 @@ class FairLine:
             waiting = self._by_key[key] = PlainLine()
             self._push(now, key)
         waiting.append(arrival, now)
+        self._levels[arrival.subscription.priority] += 1
         self._resized(key, waiting.size - 1, waiting.size)
 
     def victim_for(self, arrival: Arrival) -> Arrival:
@@ -156,15 +166,24 @@ class FairLine:
             victim = self._by_key[key].victim_for(arrival)
             if victim is arrival:
                 return arrival
-        elif most == 1:
-            return arrival
         else:
-            key = next(iter(self._by_length[most]))
+            # Of those that have most, one with something unimportant; the newcomer, if all are alike.
+            lowest = max(level for level in range(LEVELS) if self._levels[level])
+            if most == 1 and lowest <= arrival.subscription.priority:
+                return arrival
+            longest = self._by_length[most]
+            key = next((one for one in longest if self._least(one) == lowest), None)
+            if key is None:
+                key = max(longest, key=self._least)
             victim = self._by_key[key].pop_last()
+        self._levels[victim.subscription.priority] -= 1
         self._resized(key, most, most - 1)
         if most == 1:
             self._remove(key)
         return victim
+
+    def _least(self, key: Hashable) -> int:
+        return self._by_key[key].lowest
 
     def first(self) -> Arrival:
         """The longest waiting of the key that may go first."""
@@ -175,6 +194,7 @@ class FairLine:
         _, _, key = heapq.heappop(self._heap)
         waiting = self._by_key[key]
         arrival = waiting.pop(now)
+        self._levels[arrival.subscription.priority] -= 1
         self._resized(key, waiting.size + 1, waiting.size)
         if waiting.size:
             self._push(now, key)

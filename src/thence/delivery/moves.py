@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
-from functools import partial
 
 from msgspec import DecodeError, Raw, Struct
 from msgspec.msgpack import Decoder
@@ -150,9 +150,9 @@ class KeyMoves:
         if (unknown or unmoved) and self._loop.time() < deadline:
             self._loop.call_later(LOOK_AGAIN, self._await_owner, placement, hold, deadline)
         else:
-            self._send_on(placement, hold)
+            self.send_on(placement, hold)
 
-    def _send_on(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
+    def send_on(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
         """Send what waits to the new owner, in order, as far as there is room."""
         while waiting := hold.returned or hold.waiting:
             parcel = waiting[0]
@@ -176,22 +176,41 @@ class KeyMoves:
                     parcel.sent,
                 )
             else:
-                outlet.when_room(partial(self._resume, placement, hold, outlet))
+                outlet.line.join(HeldUp(self, placement, hold, outlet))
                 self._flush()
                 return
         self._flush()
         placement.release(hold)
 
-    def _resume(
-        self, placement: Placement[Parcel], hold: Hold[Parcel], outlet: Outlet, room: bool
-    ) -> bool:
-        waiting = hold.returned or hold.waiting
-        # The block may have moved again meanwhile; then others may have the room.
-        taken = room and bool(waiting) and waiting[0].target.outlet_for(waiting[0].block) is outlet
-        if taken:
-            outlet.room += 1
-        self._send_on(placement, hold)
-        return taken
+
+class HeldUp:
+    """What waits for a key that has moved, and now waits for room at its new owner."""
+
+    __slots__ = ("_hold", "_moves", "_outlet", "_placement", "due")
+
+    def __init__(
+        self, moves: KeyMoves, placement: Placement[Parcel], hold: Hold[Parcel], outlet: Outlet
+    ) -> None:
+        self.due = math.inf
+        self._moves = moves
+        self._placement = placement
+        self._hold = hold
+        self._outlet = outlet
+
+    def take(self, outlet: Outlet) -> None:
+        """Send on as much as there is room for."""
+        self._moves.send_on(self._placement, self._hold)
+
+    def give_up(self) -> None:
+        """It waits as long as its new owner is there."""
+
+    def review(self) -> None:
+        """The new owner may have gone, or be another."""
+        waiting = self._hold.returned or self._hold.waiting
+        first = waiting[0]
+        if self._outlet.closed or first.target.outlet_for(first.block) is not self._outlet:
+            self._outlet.line.leave(self)
+            self._moves.send_on(self._placement, self._hold)
 
 
 def _lineage(link: Link, extras: Extras | None) -> Lineage | None:

@@ -1,7 +1,7 @@
 """Where an emitter puts an event that goes to one subscription at one node.
 
 An outlet has room for as many unacknowledged events as the receiver's line is long, so one emitter alone
-never makes a receiver shed. Root emits wait for room, first come first served; consequences never wait.
+never makes a receiver shed. Root emits wait for room (:mod:`thence.delivery.room`); consequences never wait.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 
 from thence.cascade.settlement import Branch, Tally
 from thence.delivery.advice import HeededAdvice
+from thence.delivery.room import RoomLine
 from thence.events import Event
 from thence.events.envelope import DEFAULT, TRACKED, Arrival, Extras, all_extras_for, extras_for
 from thence.events.lineage import Lineage
@@ -25,6 +26,8 @@ __all__ = ["EMIT_PATIENCE", "LinkOutlet", "LocalOutlet", "Outlet", "Verdict"]
 
 EMIT_PATIENCE = 30.0
 """Seconds that a root emit waits for room at a receiver that does not keep up, unless that has less time."""
+
+NEVER = float("inf")
 
 _LOCAL = Extras(path=1)
 _LOCAL_TRACKED = Extras(path=1, tracked=1)
@@ -38,18 +41,17 @@ class Verdict(Struct, frozen=True):
 
     reason: str
     wait: float
-    """Seconds after which it may be tried again."""
+    """Seconds after which it may be tried again; infinite if that can't be told."""
 
 
 class Outlet:
     """The window shared by all kinds of outlet. ``room`` is what is left of it.
 
-    Whoever finds ``room`` above zero takes one and calls :meth:`send`, or gives it back with
-    :meth:`free`. What is freed goes to those who wait first, at once.
+    Whoever finds ``room`` above zero takes one and calls :meth:`send`. What is freed goes to those who wait
+    first, at once.
     """
 
     __slots__ = (
-        "_waiting",
         "_withheld",
         "advice",
         "answers",
@@ -58,9 +60,9 @@ class Outlet:
         "closed",
         "congested",
         "ended",
+        "line",
         "node",
         "patience",
-        "reserved",
         "room",
         "root_credits",
         "spreads",
@@ -97,19 +99,18 @@ class Outlet:
         """By sequence number, who waits to be told."""
         self.room = window
         self.ended = 0
-        self.reserved = 0
-        """Room taken by emits that still wait for room elsewhere."""
         self.congested = False
         self.closed = False
         self.target: Any = None
         """The :class:`~thence.delivery.targets.Target` that this is an outlet of."""
+        self.line = RoomLine()
+        """Who waits for room here; shared by all outlets of a service that leave a choice."""
         self._withheld = 0
-        self._waiting: dict[Callable[[bool], bool], None] = {}
 
     @property
     def outstanding(self) -> int:
         """Events sent and not acknowledged."""
-        return self.window - self.room - self._withheld - self.reserved
+        return self.window - self.room - self._withheld
 
     @property
     def sent(self) -> int:
@@ -166,18 +167,9 @@ class Outlet:
             self._withheld += count
             return
         self.room += count
-        # Whoever goes on may write so much that the connection is full again.
-        waiting = self._waiting
-        while waiting and self.room > 0:
-            self.room -= 1
-            tell = next(iter(waiting))
-            del waiting[tell]
-            if tell(True):
-                continue
-            if self.congested:
-                self._withheld += 1
-            else:
-                self.room += 1
+        line = self.line
+        if (line.waiting or line.barren) and self.room > 0:
+            line.serve(self)
 
     def set_congested(self, congested: bool) -> None:
         """Withhold all room while the connection takes no more."""
@@ -190,31 +182,16 @@ class Outlet:
             self.free(withheld)
 
     def close(self) -> int:
-        """Nothing goes here any more: whoever waits is told; returns how many events are unaccounted for."""
+        """Nothing goes here any more: who waits looks elsewhere. Returns how many events are unaccounted for."""
         self.closed = True
         unaccounted = self.outstanding
         self.room = self._withheld = 0
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        for tell in waiting:
-            tell(False)
+        self.line.review()
+        if not self.line.waiting:
+            self.line.close()
         for sequence in list(self.asked):
-            self.judged(sequence, "connection lost", 0.0)
+            self.judged(sequence, "connection lost", NEVER)
         return unaccounted
-
-    def when_room(self, tell: Callable[[bool], bool]) -> None:
-        """Call ``tell(True)`` once, with one room already taken for it, or ``tell(False)`` at the end.
-
-        ``tell`` returns whether it took the room; if not, the room goes to the next.
-        """
-        if self.closed:
-            tell(False)
-        else:
-            self._waiting[tell] = None
-
-    def leave_line(self, tell: Callable[[bool], bool]) -> None:
-        """Forget a ``tell`` that was not called yet."""
-        del self._waiting[tell]
 
 
 class LinkOutlet(Outlet):
@@ -261,8 +238,9 @@ class LinkOutlet(Outlet):
         events = link.events
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
-        if count == 1:
-            link.touch()
+        if count == 1 and not link.dirty:
+            link.dirty = True
+            link.cork.touch_by_event(link)
 
     def send_root(self, sequence: int, payload: bytes, body: Event) -> None:
         """Append the event to the frame."""
@@ -280,8 +258,9 @@ class LinkOutlet(Outlet):
         )
         _encode_into(form, events.buffer, -1)
         events.count = count = events.count + 1
-        if count == 1:
-            link.touch()
+        if count == 1 and not link.dirty:
+            link.dirty = True
+            link.cork.touch_by_event(link)
 
     def track(self, sequence: int, branch: Branch) -> None:
         """Ask the peer to report on a root event that has been sent with nothing said about it."""

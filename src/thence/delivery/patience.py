@@ -1,142 +1,192 @@
-"""Root emits that wait for room, first come first served.
+"""One event that waits for room at some of those who want it, and has gone to the others.
 
-A waiting emit goes on in the very moment in which room comes, not when its task gets its turn: whoever
-emits meanwhile would overtake it. It takes room at one outlet after the other, keeping what it has, and
-is sent to all of them when it has room at the last. All emits of a type take room in the same order of
-services, so none waits for one that waits for it, and those of one key never pass each other.
+It stands in line at each receiver that has no room, and goes there in the moment in which room comes, not when
+the task that emitted it gets its turn: whoever emits meanwhile would overtake it. It holds no room while it
+waits. A receiver that is slower than another one may hold up the emitter for a moment only, and one that is at
+a standstill not even that: its events are given up, and counted.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Callable
 
-from thence.delivery.outlets import EMIT_PATIENCE, Outlet
-from thence.delivery.targets import Target
+from thence.cascade.credits import CUT, divide
+from thence.delivery.outlets import Outlet
+from thence.delivery.reasons import CASCADE_EXPIRED, CUT_BY_EVENTS, EXPIRED, UNREACHABLE
+from thence.delivery.room import RoomLine
+from thence.delivery.sending import HOLD_FULL, Choice, Emission, Sender
+from thence.delivery.targets import HeldOutlet, Target
 
-__all__ = ["Choice", "GivenUp", "PatientEmit"]
+__all__ = ["COURTESY", "PatientEmit"]
 
-Choice: TypeAlias = Sequence[tuple[Target, Outlet]]
-"""Who is to get an event, and through which outlet."""
-
-GivenUp: TypeAlias = dict[Target | Outlet, str]
-"""Who does not get it, and why: a whole service, or one replica of a broadcast."""
-
-R = TypeVar("R")
+COURTESY = 0.05
+"""Seconds that an event which somebody has got waits for others: one slow receiver must not hold up the rest."""
 
 
-class PatientEmit(Generic[R]):
-    """One event that waits. ``sent`` is done with what ``send(choice, given_up)`` returned.
+class Place:
+    """Where an event stands in line for one of its receivers."""
 
-    ``choose(given_up)`` tells who is to get it as things are now.
+    __slots__ = ("_emit", "due", "line", "outlet", "reason", "share", "target")
+
+    def __init__(self, emit: PatientEmit, target: Target, outlet: Outlet, share: int) -> None:
+        self._emit = emit
+        self.target = target
+        self.outlet = outlet
+        """The one that it waits for, as far as that matters."""
+        self.share = share
+        """What it may cause there."""
+        self.line: RoomLine = outlet.line
+        self.due = 0.0
+        self.reason = ""
+        """Why it is given up when that time comes."""
+
+    def take(self, outlet: Outlet) -> None:
+        """There is room."""
+        self._emit.goes(self, outlet)
+
+    def give_up(self) -> None:
+        """There was none in time."""
+        self._emit.refused(self, self.reason)
+
+    def review(self) -> None:
+        """Replicas have come or gone, or keys have moved."""
+        target, emit = self.target, self._emit
+        if target.broadcast:
+            outlet = self.outlet if self.outlet in target.candidates else None
+        else:
+            outlet = target.choose(emit.emission.body)
+        if outlet is None:
+            self.line.leave(self)
+            emit.refused(self, "" if target.broadcast else UNREACHABLE)
+        elif outlet.room > 0:
+            self.line.leave(self)
+            emit.goes(self, outlet)
+        elif isinstance(outlet, HeldOutlet):
+            self.line.leave(self)
+            emit.refused(self, HOLD_FULL)
+        elif outlet.line is not self.line:
+            # Those of one key are in the same line, and follow each other to the next in their order.
+            self.line.leave(self)
+            self.outlet, self.line = outlet, outlet.line
+            self.line.join(self)
+
+
+class PatientEmit:
+    """Sends an event wherever there is room, and then wherever room comes; ``ended()`` is called after all that.
+
+    :param hurries: somebody waits for it to end, so it does not wait for a receiver that is much slower than
+        another.
+    :param is_over: nobody wants it sent any more.
     """
 
-    __slots__ = (
-        "_choose",
-        "_given_up",
-        "_patience",
-        "_place",
-        "_reserved",
-        "_send",
-        "_timer",
-        "sent",
-    )
+    __slots__ = ("_begun", "_ended", "_hurries", "_is_over", "_sender", "emission", "places")
 
     def __init__(
-        self, choose: Callable[[GivenUp], Choice], send: Callable[[Choice, GivenUp], R]
+        self,
+        sender: Sender,
+        emission: Emission,
+        ended: Callable[[], None],
+        *,
+        hurries: bool = True,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        self.sent: asyncio.Future[R] = loop.create_future()
-        self._choose = choose
-        self._send = send
-        self._given_up: GivenUp = {}
-        self._reserved: list[Outlet] = []
-        """Where room has been taken for it."""
-        self._place: tuple[Target, Outlet] | None = None
-        """Where it stands in line."""
-        self._patience = min([EMIT_PATIENCE, *(o.patience for _, o in choose({}))])
-        self._timer: asyncio.TimerHandle | None = loop.call_later(
-            self._patience, self._lose_patience
-        )
+        self.emission = emission
+        self.places: dict[Place, None] = {}
+        """Where it waits."""
+        self._begun = False
+        self._sender = sender
+        self._ended = ended
+        self._hurries = hurries
+        self._is_over = is_over
+
+    def begin(self, chosen: Choice) -> None:
+        """Send it to those who have room. Whether it waits for others, :attr:`places` tells."""
+        self._sender.send(self.emission, chosen, self._wait)
+        if self.emission.deliveries:
+            self._hurry()
+        self._begun = True
+        self._sender.cork.release()
+
+    def exchange(self, newer: Emission) -> Emission:
+        """Wait with a newer event in place of this one, which has not gone anywhere; returns the older one."""
+        older, self.emission = self.emission, newer
+        self._sender.number(newer)
+        places = list(self.places)
+        needs = [(place.outlet.starts, place.outlet.spreads) for place in places]
+        for place, share in zip(places, divide(newer.credits, needs), strict=True):
+            place.share = share
+            if share == CUT:
+                place.line.leave(place)
+                self.refused(place, CUT_BY_EVENTS)
+            else:
+                self._set_due(place)
+                place.line.watch(place)
+        return older
+
+    def withdraw(self, reason: str) -> None:
+        """Let go of all places: it does not go there, for that reason. What was sent stays sent."""
+        for place in list(self.places):
+            place.line.leave(place)
+            self.emission.refuse(place.target.service, reason)
+        self.places.clear()
+
+    def goes(self, place: Place, outlet: Outlet) -> None:
+        """It has its turn, and there is room at that outlet; it is in that line no more."""
+        if self._is_over():
+            # Cancelled; whoever awaited it withdraws it in the next tick.
+            return
+        objection = self._sender.objection(self.emission)
+        share = place.share + place.outlet.starts - outlet.starts
+        if not objection and share < 0:
+            objection = CUT_BY_EVENTS
+        if objection:
+            self.refused(place, objection)
+            return
+        first = not self.emission.deliveries
+        self._sender.deliver(self.emission, place.target, outlet, share if outlet.spreads else 0)
+        del self.places[place]
+        if first and self.emission.deliveries:
+            self._hurry()
         self._go_on()
 
-    def withdraw(self) -> None:
-        """Nobody wants it sent any more: let go of its place and its room."""
-        if self._place is not None:
-            self._place[1].leave_line(self._told)
-        self._end()
+    def refused(self, place: Place, reason: str = "") -> None:
+        """It does not go there, and is in that line no more."""
+        if reason:
+            self.emission.refuse(place.target.service, reason)
+        del self.places[place]
+        self._go_on()
 
     def _go_on(self) -> None:
-        while True:
-            choice = self._choose(self._given_up)
-            full = next((one for one in choice if not self._has_room(one[1])), None)
-            if full is None:
-                break
-            if self._timer is not None:
-                self._place = full
-                full[1].when_room(self._told)
-                return
-            self._give_up(*full)
-        # What is reserved becomes room again in the moment in which it is used.
-        for outlet in [outlet for _, outlet in choice if outlet in self._reserved]:
-            self._reserved.remove(outlet)
-            outlet.reserved -= 1
-            outlet.room += 1
-        try:
-            receipt = self._send(choice, self._given_up)
-        except BaseException as error:
-            self.sent.set_exception(error)
-        else:
-            self.sent.set_result(receipt)
-        self._end()
+        self._sender.cork.release()
+        if self._begun and not self.places:
+            self._ended()
 
-    def _told(self, room: bool) -> bool:
-        assert self._place is not None
-        (target, outlet), self._place = self._place, None
-        if self.sent.done():
-            # Cancelled; whoever awaited it withdraws it in the next tick.
-            return False
-        if room:
-            self._reserve(outlet)
-        elif not outlet.closed:
-            self._given_up[target] = "too many events wait for their key to move"
-        self._go_on()
-        return True
+    def _wait(self, target: Target, outlet: Outlet, share: int) -> None:
+        place = Place(self, target, outlet, share)
+        self.places[place] = None
+        self._set_due(place)
+        place.line.join(place)
 
-    def _has_room(self, outlet: Outlet) -> bool:
-        """Whether there is room for it at that outlet, which is then taken."""
-        if outlet in self._reserved:
-            return True
-        if outlet.room <= 0:
-            return False
-        outlet.room -= 1
-        self._reserve(outlet)
-        return True
+    def _set_due(self, place: Place) -> None:
+        emission, now = self.emission, self._sender.now()
+        place.due = now + place.outlet.patience
+        place.reason = f"no room within {place.outlet.patience:g} s"
+        ttl = emission.route.spec.policy.ttl
+        if ttl is not None and emission.sent / 1000 + ttl <= place.due:
+            place.due, place.reason = emission.sent / 1000 + ttl, EXPIRED
+        if emission.lineage is not None and emission.lineage.deadline <= place.due:
+            place.due, place.reason = emission.lineage.deadline, CASCADE_EXPIRED
 
-    def _reserve(self, outlet: Outlet) -> None:
-        self._reserved.append(outlet)
-        outlet.reserved += 1
-
-    def _lose_patience(self) -> None:
-        self._timer = None
-        if self._place is not None:
-            target, outlet = self._place
-            self._place = None
-            outlet.leave_line(self._told)
-            self._give_up(target, outlet)
-            self._go_on()
-
-    def _give_up(self, target: Target, outlet: Outlet) -> None:
-        # One replica that does not keep up takes nothing away from the others of a broadcast.
-        one: Any = outlet if target.broadcast else target
-        self._given_up[one] = f"no room within {self._patience:g} s"
-
-    def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        reserved, self._reserved = self._reserved, []
-        for outlet in reserved:
-            outlet.reserved -= 1
-            outlet.free(1)
+    def _hurry(self) -> None:
+        """Somebody has got the event: wait for the others for a moment, or not at all."""
+        if not self._hurries:
+            return
+        due = self._sender.now() + COURTESY
+        for place in list(self.places):
+            if place.line.barren:
+                place.line.leave(place)
+                del self.places[place]
+                self.emission.refuse(place.target.service, "no room within 0 s")
+            elif due < place.due:
+                place.due, place.reason = due, f"no room within {COURTESY:g} s"
+                place.line.watch(place)

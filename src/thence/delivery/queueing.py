@@ -30,6 +30,8 @@ __all__ = ["NEVER", "Queueing"]
 
 NEVER = float("inf")
 
+AHEAD = 0.005
+"""Seconds before the first of its events expires that a batch is closed, so that it can still begin."""
 A_MOMENT = 1e-6
 """Seconds added to a wait, so that rounding never makes it end too early."""
 
@@ -59,7 +61,9 @@ class Queueing:
         self._shed = shed
         self._settle = settle
         self._wake = wake
-        self._stopped = False
+        self._stopped = self._hurries = False
+        self._untouched: Arrival | None = None
+        """What is being given to its handlers, as long as none has begun with it or shed it."""
         self.lined: set[HostedHandler] = set()
         """The handlers that ever had a line."""
         self._filling: set[HostedHandler] = set()
@@ -67,9 +71,25 @@ class Queueing:
 
     # -- coming in
 
-    def offer(self, handler: HostedHandler, arrival: Arrival) -> tuple[str, float]:
-        """Give an arrival to a handler: it starts, waits in line, or is shed for the reason returned."""
+    def offer_to_all(self, arrival: Arrival, told: bool) -> list[tuple[str, float]]:
+        """Give an arrival to its handlers; see :meth:`offer`."""
+        subscription: Subscription = arrival.subscription
+        self._untouched = arrival
+        refusals = [self.offer(handler, arrival, told) for handler in subscription.handlers]
+        if subscription.newest is not None and self._untouched is arrival:
+            # It waits at all of them. Later, no newer one could take its place for those that it began at.
+            subscription.newest[subscription.key_of(arrival)] = arrival
+        return refusals
+
+    def offer(
+        self, handler: HostedHandler, arrival: Arrival, told: bool = False
+    ) -> tuple[str, float]:
+        """Give an arrival to a handler: it starts, waits in line, or is shed for the reason returned.
+
+        ``told``: its emitter knows that it is in, so it waits for limits that would have refused it.
+        """
         gate, line = handler.gate, handler.line
+        refuses = handler.overflow == "drop" or (handler.overflow == "reject" and not told)
         reason, early = "", 0.0
         if handler.queue_delay is not None and arrival.since is None:
             arrival.since = arrival.source.read_at or self.now()
@@ -84,16 +104,18 @@ class Queueing:
             if gate is None or not (early := handler.admit(arrival, self.now())):
                 self._begin(handler, arrival)
                 return "", 0.0
-            if handler.overflow in ("drop", "reject"):
+            if refuses:
                 reason = gate.reason
                 gate.refused_by.refused()
                 self._advise(handler, arrival, early)
-        elif gate is not None and handler.overflow in ("drop", "reject"):
+        elif gate is not None and refuses:
             reason, early = handler.refusal(arrival, self.now())
             if reason:
                 gate.refused_by.refused()
                 self._advise(handler, arrival, early)
         if not reason:
+            if line.size >= handler.queue:
+                self._shed_expired(handler)
             victim = line.victim_for(arrival) if line.size >= handler.queue else None
             if victim is not arrival:
                 self._stand_in_line(handler, arrival, early)
@@ -112,6 +134,15 @@ class Queueing:
         refusals = [handler.refusal(arrival, now) for handler in subscription.handlers]
         return min(refusals, key=itemgetter(1)) if all(wait for _, wait in refusals) else None
 
+    def _shed_expired(self, handler: HostedHandler) -> None:
+        """Shed those first in a full line that are too old, before somebody who is not."""
+        line, now = handler.line, self.now()
+        while line.size:
+            first = line.first()
+            if not (reason := _expired(first, now)):
+                return
+            self._shed(handler, line.pop(now), reason)
+
     def _advise(self, handler: HostedHandler, arrival: Arrival, wait: float) -> None:
         """The limits have refused an arrival: more of them are not worth sending, if nobody else wants them."""
         subscription: Subscription = arrival.subscription
@@ -121,7 +152,6 @@ class Queueing:
                 arrival.source.advise(advice)
 
     def _stand_in_line(self, handler: HostedHandler, arrival: Arrival, early: float) -> None:
-        subscription: Subscription = arrival.subscription
         now = self.now()
         if arrival.since is None:
             arrival.since = arrival.source.read_at or now
@@ -129,8 +159,6 @@ class Queueing:
             handler.queue_delay.was_empty(now)
         handler.line.append(arrival, now)
         self.lined.add(handler)
-        if subscription.newest is not None:
-            subscription.newest[subscription.key_of(arrival)] = arrival
         if early:
             handler.postpone_first(now + early + A_MOMENT)
             self._set_alarm(handler, now)
@@ -139,10 +167,8 @@ class Queueing:
 
     def _objection(self, handler: HostedHandler, arrival: Arrival, now: float) -> str:
         """Why an arrival should not begin any more, limits aside."""
-        if now >= _expiry_of(arrival):
-            return EXPIRED
-        if now >= arrival.due:
-            return CASCADE_EXPIRED
+        if reason := _expired(arrival, now):
+            return reason
         if handler.queue_delay is not None and self.is_late(handler, arrival):
             return OVERLOADED
         if handler.breaker.state != "closed" and not handler.breaker.allows(now):
@@ -160,6 +186,8 @@ class Queueing:
 
     def waits_no_more(self, arrival: Arrival) -> None:
         """The arrival has begun or was shed: no newer one can take its place."""
+        if self._untouched is arrival:
+            self._untouched = None
         subscription: Subscription = arrival.subscription
         if subscription.newest is not None:
             key = subscription.key_of(arrival)
@@ -184,7 +212,7 @@ class Queueing:
         """A place has become free."""
         service = handler.service
         if service.concurrency is None:
-            if handler.plain:
+            if handler.is_plain:
                 self._move_on_plainly(handler)
             else:
                 self._move_on(handler)
@@ -298,18 +326,38 @@ class Queueing:
         """The arrival may begin, as a part of the batch that is being filled."""
         assert handler.batch is not None
         subscription: Subscription = arrival.subscription
+        now = self.now()
         if not handler.open_batch:
             handler.in_flight += 1
             handler.service.in_flight += 1
-            handler.batch_timer = self._loop.call_later(
-                handler.batch.within, self._batch_is_due, handler
-            )
             self._filling.add(handler)
+            handler.batch_due = NEVER
+            self._close_batch_by(handler, now if self._hurries else now + handler.batch.within, now)
         handler.open_batch.append(arrival)
-        if subscription.key is not None:
+        if subscription.key is not None and not subscription.several:
+            # What is busy with an event elsewhere too must not get another one of its key.
             handler.open_keys.add(subscription.key_of(arrival))
         if len(handler.open_batch) >= handler.batch.size:
             self.ready.append((handler, self._closed_batch(handler)))
+        else:
+            self._close_batch_by(handler, min(_expiry_of(arrival), arrival.due) - AHEAD, now)
+
+    def _close_batch_by(self, handler: HostedHandler, due: float, now: float) -> None:
+        if due >= handler.batch_due:
+            return
+        if handler.batch_timer is not None:
+            handler.batch_timer.cancel()
+        handler.batch_due = due
+        handler.batch_timer = self._loop.call_later(
+            max(0.0, due - now), self._batch_is_due, handler
+        )
+
+    def close_batches(self) -> None:
+        """Wait for no more events to fill batches, now or later."""
+        self._hurries = True
+        for handler in self._filling:
+            if handler.open_batch:
+                self._batch_is_due(handler)
 
     def _collect_lane(self, arrival: Arrival) -> None:
         """Put those who wait behind the arrival in its lane into the same batch."""
@@ -326,6 +374,7 @@ class Queueing:
     def _closed_batch(self, handler: HostedHandler) -> Arrival:
         if handler.batch_timer is not None:
             handler.batch_timer.cancel()
+            handler.batch_timer = None
         members, handler.open_batch = handler.open_batch, []
         handler.open_keys.clear()
         batch = copy(members[-1])
@@ -337,8 +386,53 @@ class Queueing:
         return batch
 
     def _batch_is_due(self, handler: HostedHandler) -> None:
-        self.ready.append((handler, self._closed_batch(handler)))
-        self._wake()
+        batch = self._closed_batch(handler)
+        now = self.now()
+        expired = [member for member in batch.members if _expired(member, now)]
+        if not expired:
+            self.ready.append((handler, batch))
+        else:
+            self._shed_members(handler, batch.members, expired, now)
+        if self.ready:
+            self._wake()
+
+    def _shed_members(
+        self, handler: HostedHandler, members: list[Arrival], expired: list[Arrival], now: float
+    ) -> None:
+        """Some of a batch have become too old while it was filled: the others go on without them."""
+        handler.in_flight -= 1
+        handler.service.in_flight -= 1
+        left = [member for member in members if member not in expired]
+        for member in expired:
+            self._pass_lane_on(member, left)
+        if left:
+            handler.open_batch = left
+            handler.in_flight += 1
+            handler.service.in_flight += 1
+            self.ready.append((handler, self._closed_batch(handler)))
+        for member in expired:
+            self._shed(handler, member, _expired(member, now))
+        self.next_in_line(handler)
+        self._settle()
+
+    def _pass_lane_on(self, member: Arrival, left: list[Arrival]) -> None:
+        """Another one of its key in the batch has the lane from now on, if the member has it."""
+        subscription: Subscription = member.subscription
+        if subscription.key is None or member in self.beside_others:
+            return
+        key = subscription.key_of(member)
+        for other in left:
+            if other in self.beside_others and other.subscription.key_of(other) == key:
+                self.beside_others.remove(other)
+                self.beside_others.add(member)
+                return
+
+
+def _expired(arrival: Arrival, now: float) -> str:
+    """Why an arrival is too old to begin, if it is."""
+    if now >= _expiry_of(arrival):
+        return EXPIRED
+    return CASCADE_EXPIRED if now >= arrival.due else ""
 
 
 def _expiry_of(arrival: Arrival) -> float:
@@ -346,5 +440,5 @@ def _expiry_of(arrival: Arrival) -> float:
     ttl: float | None = arrival.subscription.event.policy.ttl
     if ttl is None or arrival.extras is None:
         return NEVER
-    emitted: float = arrival.source.moment(arrival.extras.sent)
+    emitted: float = arrival.extras.sent / 1000 + arrival.source.behind
     return emitted + ttl

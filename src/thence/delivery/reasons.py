@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 __all__ = [
     "BREAKER",
+    "CANCELLED",
     "CASCADE_EXPIRED",
     "CLOSING",
     "CUT_BY_DEPTH",
@@ -14,14 +15,17 @@ __all__ = [
     "EXPIRED",
     "LOOP",
     "MOVING",
+    "NO_ROOM",
     "OVERLOADED",
     "QUEUE_FULL",
     "REPLACED",
+    "UNREACHABLE",
     "Kind",
     "kind_of",
 ]
 
 BREAKER = "breaker open"
+CANCELLED = "its emit was cancelled"
 CASCADE_EXPIRED = "cascade budget: seconds"
 CLOSING = "closing"
 CUT_BY_DEPTH = "cascade budget: depth"
@@ -29,9 +33,11 @@ CUT_BY_EVENTS = "cascade budget: events"
 EXPIRED = "expired"
 LOOP = "loop"
 MOVING = "key is moving"
+NO_ROOM = "no room"
 OVERLOADED = "overloaded"
 QUEUE_FULL = "queue full"
 REPLACED = "replaced by a newer one"
+UNREACHABLE = "no replica can be reached"
 
 Kind: TypeAlias = Literal["shed", "cut", "expired", "merged"]
 """How a cascade's report counts it."""

@@ -171,6 +171,11 @@ class RouteTable:
         """The nodes that take events for a service."""
         return frozenset(node for node, services in self._ready.items() if service in services)
 
+    @property
+    def is_outstanding(self) -> bool:
+        """Whether peers have events of this node that have not ended."""
+        return any(o.outstanding for link in self.links.values() for o in link.outlets.values())
+
     def targets(self) -> Iterator[Target]:
         """Every service's wish for every event type."""
         for targets in self._targets.values():
@@ -298,6 +303,8 @@ class RouteTable:
             route.set_targets(
                 tuple(target for target in targets if target.placement.nodes), self.budget
             )
+            for target in list(targets):
+                target.review()
 
     def _refuse_incompatible(self, route: Route, target: Target) -> None:
         target.refused.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from thence.cascade.credits import CUT, divide
 from thence.cascade.settlement import Branch, Failure
 from thence.delivery.outlets import Outlet
 from thence.delivery.receipts import Sending
+from thence.delivery.room import RoomLine
 from thence.events import Event, EventSpec
 from thence.events.envelope import DEFAULT
 from thence.events.lineage import Lineage
@@ -86,10 +87,6 @@ class HeldOutlet(Outlet):
         target = self._target
         branch.child_lost(Failure("lost", target.event, "", target.service, "its key moved"))
 
-    def when_room(self, tell: Callable[[bool], bool]) -> None:
-        """A full hold takes nothing more."""
-        tell(False)
-
 
 class Target:
     """One service that wants one type of event."""
@@ -99,6 +96,7 @@ class Target:
         "broadcast",
         "candidates",
         "event",
+        "line",
         "local",
         "only",
         "outlets",
@@ -122,6 +120,8 @@ class Target:
         self.only: Outlet | None = None
         """The outlet for every event of this type, where there is no choice."""
         self.candidates: list[Outlet] = []
+        self.line = RoomLine(self._is_choice)
+        """Who waits for room at any of the outlets, where each of them would do."""
         self._key: str | None = None
 
     def attach(self, node: str, outlet: Outlet) -> None:
@@ -138,6 +138,9 @@ class Target:
         }
         self.candidates = list(takers.values())
         self.only = None
+        if key is None and not self.broadcast:
+            for outlet in self.outlets.values():
+                outlet.line = self.line
         if self.broadcast:
             return
         if key is None:
@@ -148,13 +151,24 @@ class Target:
         elif len(nodes) == 1 and not self.placement.holds and self.candidates:
             self.only = self.candidates[0]
 
+    def review(self) -> None:
+        """Have those who wait for room look whether they wait at the right place."""
+        if self._key is None and not self.broadcast:
+            self.line.review()
+            return
+        for outlet in list(self.outlets.values()):
+            if outlet.line.waiting:
+                outlet.line.review()
+
     def key_of(self, event: Event) -> object:
         """The value that orders this event among others."""
         assert self._key is not None
         return getattr(event, self._key)
 
     def choose(self, event: Event) -> Outlet | None:
-        """The outlet for this event where :attr:`only` does not tell; None when nobody can take it."""
+        """The outlet for this event, one with room if there is a choice; None when nobody can take it."""
+        if self.only is not None:
+            return self.only
         if self._key is not None:
             block, hold = self.placement.hold_for(getattr(event, self._key))
             if hold is not None:
@@ -164,7 +178,14 @@ class Target:
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         first, second = random.sample(candidates, 2)
-        return first if first.room >= second.room else second
+        better = first if first.room >= second.room else second
+        return better if better.room > 0 else max(candidates, key=_room_of)
+
+    def _is_choice(self, outlet: Outlet) -> bool:
+        """Whether an event without a key may go through that outlet."""
+        if self.only is not None:
+            return outlet is self.only
+        return outlet in self.candidates
 
     def outlet_for(self, block: int) -> Outlet | None:
         """The outlet of the node that owns a block of keys; None when it can't be reached."""
@@ -252,6 +273,10 @@ class Route:
         return self.spec.policy.ttl is not None or any(
             outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
         )
+
+
+def _room_of(outlet: Outlet) -> int:
+    return outlet.room
 
 
 def _needs(outlets: Iterable[Outlet]) -> tuple[int, bool]:

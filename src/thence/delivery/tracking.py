@@ -7,17 +7,22 @@ process, some microseconds after ``emit`` has returned: by then a receipt that n
 from __future__ import annotations
 
 import dis
+import math
+import random
+import sys
 import time
 from collections.abc import Callable
 from sys import getrefcount
 from types import CodeType, FrameType
-from typing import Any
 
-from thence.cascade.settlement import Branches
+from msgspec.structs import replace
+
+from thence.cascade.settlement import Branches, Tally
 from thence.delivery.reasons import kind_of
 from thence.delivery.receipts import Receipt, Root, Sending
+from thence.events.envelope import TRACKED, Arrival
 
-__all__ = ["Tracker", "discards_result"]
+__all__ = ["UNKEPT", "Tracker", "discards_result", "mark_tracked"]
 
 _NOWHERE = Sending("", ())
 
@@ -28,10 +33,14 @@ SAMPLES_PER_SECOND = 100.0
 class Tracker:
     """The tracked roots of one node."""
 
-    def __init__(self, now: Callable[[], float], branches: Branches) -> None:
+    def __init__(
+        self, now: Callable[[], float], branches: Branches, sample_share: float = 0.01
+    ) -> None:
         self.last = Receipt(0, _NOWHERE)
         """What was given out last."""
-        self.fresh: list[Receipt] = []
+        self.undecided = False
+        """Whether there are receipts to decide about."""
+        self._fresh: list[Receipt] = []
         """Other receipts of events that have not left yet."""
         self._decided = 0
         self.branches = branches
@@ -39,43 +48,50 @@ class Tracker:
         """Called with the duration of every tracked cascade that has ended."""
         self._now = now
         self._next_sample = 0.0
+        self._sample_every = round(1 / sample_share) if sample_share else 0
 
     def keep_last(self) -> None:
         """Somebody keeps the last receipt, and there is another now."""
         if self.last.sequence > self._decided:
-            self.fresh.append(self.last)
+            self._fresh.append(self.last)
 
     def decide(self) -> None:
         """Events are about to leave: have those tracked whose receipts somebody keeps."""
+        self.undecided = False
         if self.last.sequence > self._decided:
             self._decided = self.last.sequence
             if getrefcount(self.last) > UNKEPT and self.last.root is None:
                 self.track(self.last)
-        fresh = self.fresh
+        fresh = self._fresh
         while fresh:
             receipt = fresh.pop()
             if getrefcount(receipt) > UNKEPT and receipt.root is None:
                 self.track(receipt)
 
-    def decide_on(self, receipt: Receipt, caller: FrameType | None) -> None:
-        """The same for an event that leaves while ``caller`` has not got its receipt yet."""
+    def wait(self, receipt: Receipt) -> None:
+        """Decide about this one too, just before its event leaves."""
+        self._fresh.append(receipt)
+        self.undecided = True
+
+    def decide_alone(self, receipt: Receipt) -> None:
+        """Decide about an event that leaves while the caller of ``emit``, its caller, has not got the receipt."""
         if receipt is self.last:
             self._decided = receipt.sequence
-        elif self.fresh and self.fresh[-1] is receipt:
-            self.fresh.pop()
-        if receipt.root is None and not discards_result(caller):
+            self.undecided = bool(self._fresh)
+        elif self._fresh and self._fresh[-1] is receipt:
+            self._fresh.pop()
+        frame = sys._getframe(2)
+        known = _known.get((id(frame.f_code), frame.f_lasti))
+        if known is None or known[0] is not frame.f_code:
+            known = (frame.f_code, discards_result(frame))
+        if receipt.root is None and not known[1]:
             self.track(receipt)
 
     def track(self, receipt: Receipt) -> Root:
         """Follow the cascade of an event that has not left yet."""
-        root = receipt.root = Root(receipt.event_id, self._now)
         deliveries = receipt.sending.deliveries
-
-        def ended(tally: Any) -> None:
-            root.ended(tally)
-            self.settled(root.settled_in)
-
-        branch = root.branch = self.branches.open(0, 1 + len(deliveries), ended)
+        root = receipt.root = self.open(receipt.event_id, 1 + len(deliveries))
+        branch = root.branch
         for refusal in receipt.refused:
             branch.refused(kind_of(refusal.reason))
         for delivery in deliveries:
@@ -83,10 +99,32 @@ class Tracker:
         branch.part_ended()
         return root
 
+    def open(self, event_id: str, parts: int = 1) -> Root:
+        """Follow the cascade of an event of which so many parts are to end: its deliveries, and whoever else says.
+
+        The root's branch may be asked to grow as long as one of them has not ended.
+        """
+        root = Root(event_id, self._now)
+
+        def ended(tally: Tally) -> None:
+            root.ended(tally)
+            self.settled(root.settled_in)
+
+        root.branch = self.branches.open(0, parts, ended)
+        return root
+
+    def until_sample(self) -> float:
+        """How many root events after one the next is to be followed unasked.
+
+        By chance, as events may have a rhythm that a fixed number would fall in with.
+        """
+        every = self._sample_every
+        return random.randint(1, 2 * every - 1) if every else math.inf
+
     def sample(self, receipt: Receipt) -> None:
-        """Follow this one, unless there were enough lately."""
+        """Follow this one, unless there were enough lately. It must not have left yet."""
         now = self._now()
-        if now >= self._next_sample:
+        if self._sample_every and now >= self._next_sample:
             self._next_sample = now + 1 / SAMPLES_PER_SECOND
             if receipt.root is None:
                 self.track(receipt)
@@ -127,3 +165,16 @@ def _discards(code: CodeType, offset: int) -> bool:
         return False
     after = [one.opname for one in instructions if one.offset >= running.argval]
     return after[0] == "POP_TOP" or after[:2] == ["END_SEND", "POP_TOP"]
+
+
+def mark_tracked(arrivals: list[Arrival], wanted: set[tuple[int, int]]) -> None:
+    """Note which arrivals somebody wants tracked, and take them off the list.
+
+    :param wanted: subscription and sequence numbers.
+    """
+    for arrival in arrivals:
+        key = (arrival.subscription.number, arrival.sequence)
+        if key in wanted:
+            wanted.remove(key)
+            extras = arrival.extras
+            arrival.extras = TRACKED if extras is None else replace(extras, tracked=1)

@@ -48,7 +48,11 @@ class Source(Protocol):
     read_at: float
     """When what is being handled was read; 0.0 for just now."""
     sent_at: float
-    """When what is being handled was sent, in seconds of this node's stopwatch."""
+    """When what is being handled was sent, in seconds of this node's stopwatch; just now, unless :attr:`stale`."""
+    stale: bool
+    """Whether that was long ago."""
+    behind: float
+    """Seconds to be added to moments that its arrivals carry, to have them by this node's stopwatch."""
 
     def name_of(self, number: int) -> str:
         """The node id that a number in the arrival's envelope stands for."""
@@ -60,10 +64,6 @@ class Source(Protocol):
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         """Acknowledge ``count`` arrivals of subscription ``number``."""
-        ...
-
-    def moment(self, milliseconds: int) -> float:
-        """A moment that an arrival carries, in seconds of this node's stopwatch."""
         ...
 
     def settle(self, number: int, sequence: int, tally: Any) -> None:
@@ -174,7 +174,7 @@ def due_of(arrival: Arrival) -> float:
     source: Source = arrival.source
     extras = arrival.extras
     if extras is not None and extras.deadline:
-        return source.moment(extras.deadline)
+        return extras.deadline / 1000 + source.behind
     return source.sent_at + DEFAULT.seconds
 
 
@@ -183,7 +183,7 @@ def full_lineage_of(arrival: Arrival) -> Lineage | None:
     extras = arrival.extras
     if arrival.lineage is None and extras is not None and (extras.path or extras.deadline):
         source: Source = arrival.source
-        due = source.moment(extras.deadline)
+        due = extras.deadline / 1000 + source.behind
         if not extras.path:
             arrival.lineage = Lineage(None, "", 0, "", 0, due, extras.max_depth)
         else:
@@ -206,12 +206,15 @@ def lineage_of(arrival: Arrival) -> Lineage | None:
 class Numbers(Protocol):
     """What stands for node ids and paths in the envelopes of one link."""
 
+    path_numbers: dict[Path, int]
+    """The numbers of the paths that have one, from 1 on."""
+
     def number_of(self, node: str) -> int:
         """The number of a node id."""
         ...
 
     def number_of_path(self, path: Path) -> int:
-        """The number of a path, 1 or more."""
+        """The number of a path, a new one if it has none."""
         ...
 
 
@@ -220,7 +223,7 @@ def extras_for(lineage: Lineage, numbers: Numbers) -> tuple[int, ...]:
     path = lineage.path
     assert path is not None
     extras = (
-        numbers.number_of_path(path),
+        numbers.path_numbers.get(path) or numbers.number_of_path(path),
         numbers.number_of(lineage.cause_node),
         lineage.cause_sequence,
         int(lineage.deadline * 1000),

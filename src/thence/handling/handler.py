@@ -195,6 +195,24 @@ class Handler:
         policy.check_events(shown, events)
         return cls(function, shown, events, policy, _takes_context(function, shown))
 
+    def check_beside(self, other: Handler) -> None:
+        """See that both can handle the events that both want.
+
+        :raises ConfigurationError: one of them keeps only the newest, and the other is to get each.
+        """
+        policy, others = self.policy, other.policy
+        if policy.broadcast != others.broadcast or (policy.overflow == "latest") == (
+            others.overflow == "latest"
+        ):
+            return
+        for event in self.events:
+            if event in other.events:
+                raise ConfigurationError(
+                    f"handlers {self.name!r} and {other.name!r} both want {event.__name__}, which their service "
+                    'gets once for both; overflow="latest" of only one of them can\'t be kept: give it to both, or '
+                    "put one of them into another service"
+                )
+
     def run_in(self, threads: Executor | None) -> Callable[..., Coroutine[Any, Any, Any]]:
         """The function as an async one, whatever it was declared as; a plain one runs in ``threads``."""
         function = self.function

@@ -19,10 +19,10 @@ __all__ = [
     "MAX_FRAME",
     "MESSAGE",
     "STAMP",
+    "STAMPS",
     "BadFrame",
     "EventsFrame",
     "FrameReader",
-    "age",
     "message_frame",
     "stamped",
 ]
@@ -40,7 +40,8 @@ _read_header: Callable[..., tuple[int, int]] = _header.unpack_from
 _events_header = struct.Struct(">IBIBI")
 _read_events_header: Callable[..., tuple[int, int, int]] = struct.Struct(">IBI").unpack_from
 _ARRAY32 = 0xDD
-_STAMPS = 1 << 32
+STAMPS = 0xFFFFFFFF
+"""What a stamp is counted up to, before it begins at 0 again."""
 
 
 class BadFrame(ThenceError):
@@ -124,13 +125,6 @@ def stamped(body: bytes) -> tuple[int, bytes]:
     return int.from_bytes(body[:STAMP], "big"), body[STAMP:]
 
 
-def age(stamp: int, now: float) -> float:
-    """How many seconds ago a stamp was made, when the stopwatch that made it shows ``now``."""
-    milliseconds = (int(now * 1000) - stamp) % _STAMPS
-    # Half a round ahead is a little behind: two stopwatches are never compared exactly.
-    return milliseconds / 1000 if milliseconds < _STAMPS // 2 else 0.0
-
-
 def message_frame(body: bytes) -> bytes:
     """One message, framed."""
     return _header.pack(len(body), MESSAGE) + body
@@ -148,7 +142,7 @@ class EventsFrame:
     def take(self, now: float = 0.0) -> bytearray:
         """The finished frame, sent ``now``; what is appended from now on belongs to the next."""
         buffer = self.buffer
-        stamp = int(now * 1000) % _STAMPS
+        stamp = int(now * 1000) & STAMPS
         _events_header.pack_into(
             buffer, 0, len(buffer) - HEADER, EVENTS, stamp, _ARRAY32, self.count
         )

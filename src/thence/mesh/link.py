@@ -20,10 +20,10 @@ from thence.events.lineage import Path
 from thence.mesh.cork import Cork
 from thence.mesh.frames import (
     EVENTS,
+    STAMPS,
     BadFrame,
     EventsFrame,
     FrameReader,
-    age,
     message_frame,
     stamped,
 )
@@ -43,7 +43,7 @@ from thence.mesh.messages import (
     encode_message,
 )
 
-__all__ = ["FRAME_BYTES", "Link", "LinkOwner"]
+__all__ = ["FRAME_BYTES", "Departures", "Link", "LinkOwner"]
 
 logger = logging.getLogger("thence.mesh")
 
@@ -59,8 +59,8 @@ MAX_ID = 64
 MAX_NAMES = 4096
 """Node ids that one side may name to the other before numbering starts anew."""
 
-FRESH = 0.05
-"""Seconds on their way after which events may have outlived something."""
+FRESH = 50
+"""Milliseconds on their way after which events may have outlived something."""
 
 MAX_PATHS = 4096
 """Paths that one side may name to the other before numbering starts anew."""
@@ -71,16 +71,24 @@ UNKNOWN_NODE = "0" * 20
 UNKNOWN_PATH = Path(None, "?")
 
 
+class Departures(Protocol):
+    """Who has something to say to a peer just before events are written to it."""
+
+    undecided: bool
+    """Whether there may be anything."""
+
+    def decide(self) -> None:
+        """Say it now."""
+        ...
+
+
 class LinkOwner(Protocol):
     """Who is told what happens on a link. All calls are made on the loop, none may block."""
 
     cork: Cork
+    departures: Departures
     now: Callable[[], float]
     """This node's stopwatch."""
-
-    def departing(self) -> None:
-        """Events are about to be written: whatever the peer is to know before them is to be said now."""
-        ...
 
     def connected(self, link: Link) -> None:
         """There is a connection; nobody has introduced themselves yet."""
@@ -147,7 +155,7 @@ class Link(asyncio.Protocol):
         self.read_at = 0.0
         """When the batch that is being handled was read, if others of the same reading were handled before it."""
         self.sent_at = 0.0
-        """When the batch that is being handled was sent, by this node's stopwatch."""
+        """When the batch that is being handled was sent, by this node's stopwatch; just now, unless stale."""
         self.stale = False
         """Whether that was so long ago that events may have outlived their cascade's budget."""
         self.to_track: set[tuple[int, int]] = set()
@@ -156,18 +164,19 @@ class Link(asyncio.Protocol):
         self.bytes_written = 0
         self._owner = owner
         self._received = owner.received
-        self._departing = owner.departing
+        self._departures = owner.departures
         self._now = owner.now
-        self._cork = owner.cork
+        self.cork = self._cork = owner.cork
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._dirty = False
+        self.dirty = False
+        """Whether it is about to be flushed."""
         self._messages = bytearray()
         self._owed: dict[int, int] = {}
         self._advised: dict[tuple[int, str | int | None], float] = {}
         """By subscription and key, when the peer was last advised about it."""
         self._numbers: dict[str, int] = {}
-        self._path_numbers: dict[Path, int] = {}
+        self.path_numbers: dict[Path, int] = {}
         self._path_characters = 0
         self._paths_heard = 0
         self._settled: list[tuple[int, int, Tally]] = []
@@ -196,7 +205,12 @@ class Link(asyncio.Protocol):
         try:
             batch = self._reader.single_batch(data)
             if batch is not None and self.established:
-                self._receive(self._reader.stamp, batch)
+                # The lines of _receive.
+                now = self._now()
+                late = (int((now - self.behind) * 1000) - self._reader.stamp) & STAMPS
+                self.stale = FRESH < late <= STAMPS // 2
+                self.sent_at = now - late / 1000 if self.stale else now
+                self._received(self, batch)
             else:
                 self._take_apart(data)
         except BadFrame as error:
@@ -229,12 +243,6 @@ class Link(asyncio.Protocol):
 
     # -- what the owner does
 
-    def touch(self) -> None:
-        """``events`` has its first event: see that it is written."""
-        if not self._dirty:
-            self._dirty = True
-            self._cork.touch_by_event(self)
-
     def cut_frame(self) -> None:
         """Write out the frame if it has grown long, so that the peer starts on it meanwhile."""
         if self.events.count >= FRAME_EVENTS or len(self.events.buffer) > FRAME_BYTES:
@@ -243,8 +251,8 @@ class Link(asyncio.Protocol):
     def say(self, message: Message) -> None:
         """Send a message. It may overtake events that are still buffered, but no earlier message."""
         self._messages += message_frame(encode_message(message))
-        if not self._dirty:
-            self._dirty = True
+        if not self.dirty:
+            self.dirty = True
             self._cork.touch(self)
 
     def say_after_events(self, message: Message) -> None:
@@ -277,15 +285,11 @@ class Link(asyncio.Protocol):
             self._owed.clear()
             self.say(Ended(counts))
 
-    def moment(self, milliseconds: int) -> float:
-        """A moment that the peer tells, in seconds of this node's stopwatch."""
-        return milliseconds / 1000 + self.behind
-
     def settle(self, number: int, sequence: int, tally: Tally) -> None:
         """Report to the peer, with the next write, that an event and all its consequences have ended."""
         self._settled.append((number, sequence, tally))
-        if not self._dirty:
-            self._dirty = True
+        if not self.dirty:
+            self.dirty = True
             self._cork.touch(self)
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
@@ -328,19 +332,19 @@ class Link(asyncio.Protocol):
 
     def number_of_path(self, path: Path) -> int:
         """The number that stands for ``path`` in envelopes on this link; told to the peer if it is new."""
-        number = self._path_numbers.get(path)
+        number = self.path_numbers.get(path)
         if number is None:
             handlers = path.handlers
             characters = sum(map(len, handlers))
             if (
-                len(self._path_numbers) >= MAX_PATHS
+                len(self.path_numbers) >= MAX_PATHS
                 or self._path_characters + characters > MAX_PATH_CHARACTERS
             ):
                 self.flush()
-                self._path_numbers.clear()
+                self.path_numbers.clear()
                 self._path_characters = 0
-            number = len(self._path_numbers) + 1
-            self._path_numbers[path] = number
+            number = len(self.path_numbers) + 1
+            self.path_numbers[path] = number
             self._path_characters += characters
             self.say(Paths(number, handlers))
         return number
@@ -348,7 +352,7 @@ class Link(asyncio.Protocol):
     def own_path_of(self, number: int) -> Path:
         """The path that a number in one of this node's own envelopes stands for."""
         return next(
-            (path for path, known in self._path_numbers.items() if known == number), UNKNOWN_PATH
+            (path for path, known in self.path_numbers.items() if known == number), UNKNOWN_PATH
         )
 
     def path_of(self, number: int) -> Path:
@@ -359,9 +363,9 @@ class Link(asyncio.Protocol):
     def flush(self) -> None:
         """Write out what is buffered."""
         events = self.events
-        if events.count:
-            self._departing()
-        self._dirty = False
+        if events.count and self._departures.undecided:
+            self._departures.decide()
+        self.dirty = False
         if self._settled:
             reports, self._settled = tuple(self._settled), []
             self._messages += message_frame(encode_message(Settled(reports)))
@@ -436,8 +440,10 @@ class Link(asyncio.Protocol):
 
     def _receive(self, stamp: int, events: bytes) -> None:
         now = self._now()
-        passed = age(stamp, now - self.behind)
-        self.sent_at, self.stale = now - passed, passed > FRESH
+        late = (int((now - self.behind) * 1000) - stamp) & STAMPS
+        # Half a round late is a little early: two stopwatches are never compared exactly.
+        self.stale = FRESH < late <= STAMPS // 2
+        self.sent_at = now - late / 1000 if self.stale else now
         self._received(self, events)
 
     def _hear(self, body: bytes) -> None:

@@ -18,7 +18,7 @@ from thence.clock import stopwatch
 from thence.errors import ConfigurationError, ThenceError
 from thence.mesh.cork import Cork
 from thence.mesh.discovery.contract import Descriptor, Discovery
-from thence.mesh.link import Link
+from thence.mesh.link import Departures, Link
 from thence.mesh.messages import Answer, Ask, Hello, Message
 from thence.mesh.wires.contract import Wire
 
@@ -49,6 +49,8 @@ class NoAnswer(ThenceError):
 class Traffic(Protocol):
     """The floor above: what is done with events, and with changes of who is there."""
 
+    departures: Departures
+
     def introduce(self) -> Hello:
         """This node, as of now."""
         ...
@@ -67,10 +69,6 @@ class Traffic(Protocol):
 
     def received(self, link: Link, batch: bytes) -> None:
         """A batch of events."""
-        ...
-
-    def departing(self) -> None:
-        """Events are about to be written: whatever is to be said before them is to be said now."""
         ...
 
     def told(self, link: Link, message: Message) -> None:
@@ -108,7 +106,7 @@ class Peers:
         self.now = stopwatch(self._loop)
         self._traffic = traffic
         self.received = traffic.received
-        self.departing = traffic.departing
+        self.departures = traffic.departures
         self._wire_for = wire_for
         self._jitter = jitter or random.Random()
         self._listening: Wire | None = None

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from thence.errors import ThenceError
 
-__all__ = ["Deadlock", "VirtualTimeLoop", "run"]
+__all__ = ["Deadlock", "VirtualTimeLoop", "in_virtual_time", "run"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 DAY = 86_400.0
@@ -143,3 +145,13 @@ def run(
         debug=debug, loop_factory=lambda: VirtualTimeLoop(start=start, limit=limit)
     ) as runner:
         return runner.run(main)
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Make of an ``async def`` test a plain one, which :func:`run` runs: no plugin is needed."""
+
+    @wraps(test)
+    def run_test(*arguments: P.args, **keywords: P.kwargs) -> T:
+        return run(test(*arguments, **keywords))
+
+    return run_test

@@ -44,6 +44,14 @@ def demo(
             "and on top of them: the game lasts so much longer.",
         ),
     ] = False,
+    curse: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="A third into the game a cursed clue is found. Two more services feed each other with what follows, "
+            "and are cut: as a loop, or by the cascade's budget with THENCE_LOOPS=observe.",
+        ),
+    ] = False,
     stampede_seconds: Annotated[
         float | None, Parameter(help="Have a stampede, and one that lasts so long.")
     ] = None,
@@ -75,6 +83,10 @@ def demo(
 
         rush = Stampede(seconds / 2, stampede_seconds)
         world = msgspec.structs.replace(world, stampede=rush)
+    if curse:
+        from treasure_hunt.world import curse as lay_curse
+
+        world = lay_curse(world, (seconds + stampede_seconds) / 3)
     return asyncio.run(_demo(world, seconds + stampede_seconds, mesh, as_json=json))
 
 
@@ -106,6 +118,7 @@ async def _demo(world: Any, seconds: float, mesh: str | None, *, as_json: bool) 
                             game.cascades.complete(),
                             time.monotonic() - game.began,
                             rushing=rush is not None and rush.running,
+                            cursed=world.cursed,
                         )
 
                 await game.play(show, LOOK_EVERY)
@@ -117,10 +130,12 @@ async def _demo(world: Any, seconds: float, mesh: str | None, *, as_json: bool) 
                 game.processes,
                 game.periods,
                 world.stampede.times if world.stampede else 1,
+                cursed=world.cursed,
             )
     except asyncio.CancelledError:
         return Exit.INTERRUPTED
-    largest = max(cascades, key=lambda cascade: cascade.size, default=None)
+    # Of those that were cut, if there are any.
+    largest = max(cascades, key=lambda cascade: (bool(cascade.cuts), cascade.size), default=None)
     if as_json:
         document = {
             "schema": "thence.demo/1",

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from thence.app.report import NodeReport
-from thence.cli.demo.tally import CONNECTION_LOST, Tally, listeners, tally, tried
+from thence.app.report import HandlerReport, NodeReport
+from thence.cli.demo.tally import CONNECTION_LOST, Tally, is_cut, listeners, tally, tried
 
 __all__ = ["CLAIMS", "MOVED", "Account", "Claims", "account", "by_place", "total"]
 
@@ -56,6 +56,12 @@ class Account(Struct, frozen=True):
     """Deliveries that ended at the emitter, by type and service, and reason."""
     shed_at: dict[str, dict[str, int]] = {}
     """Deliveries that were shed, by handler and reason."""
+    cut_off: dict[str, dict[str, int]] = {}
+    """Deliveries that their cascade's budget kept from being sent, by type and service, and reason."""
+    cut: int = 0
+    """Deliveries that were sent, and not handled for the sake of their cascade."""
+    cut_at: dict[str, dict[str, int]] = {}
+    """The same by handler and reason."""
     claims: Claims = Claims()
 
     @property
@@ -63,9 +69,10 @@ class Account(Struct, frozen=True):
         """Whether every event is accounted for."""
         return (
             self.tried == self.emitted + total(self.held_back)
-            and self.due == self.sent + total(self.not_sent)
-            and self.sent == self.handled + self.failed + self.shed + self.lost
+            and self.due == self.sent + total(self.not_sent) + total(self.cut_off)
+            and self.sent == self.handled + self.failed + self.shed + self.cut + self.lost
             and self.shed == total(self.shed_at)
+            and self.cut == total(self.cut_at)
         )
 
 
@@ -88,7 +95,7 @@ def account(reports: Iterable[NodeReport], moves: int | None = None) -> Account:
         ),
         handled=sum(handler.handled for handler in every),
         failed=sum(handler.failed for handler in every),
-        shed=sum(sum(handler.shed.values()) for handler in every),
+        shed=_refused(every, cut=False),
         lost=sum(
             number * times[event, service]
             for report in reports
@@ -101,8 +108,11 @@ def account(reports: Iterable[NodeReport], moves: int | None = None) -> Account:
         emitted=sum(emitted.values()),
         held_back=by_place(counts, "held back"),
         due=sum(number * len(handlers.get(event, ())) for event, number in emitted.items()),
-        not_sent=_not_sent(reports, times),
+        not_sent=_not_sent(reports, times, cut=False),
         shed_at=by_place(counts, "shed"),
+        cut_off=_not_sent(reports, times, cut=True),
+        cut=_refused(every, cut=True),
+        cut_at=by_place(counts, "cut"),
         claims=_claims(reports, handlers, emitted),
     )
 
@@ -116,14 +126,23 @@ def by_place(counts: Tally, what: str) -> dict[str, dict[str, int]]:
     return found
 
 
+def _refused(handlers: Iterable[HandlerReport], *, cut: bool) -> int:
+    return sum(
+        number
+        for handler in handlers
+        for reason, number in handler.shed.items()
+        if is_cut(reason) == cut
+    )
+
+
 def _not_sent(
-    reports: list[NodeReport], times: Counter[tuple[str, str]]
+    reports: list[NodeReport], times: Counter[tuple[str, str]], *, cut: bool
 ) -> dict[str, dict[str, int]]:
     """As deliveries: where two handlers of a service would have got an event, it counts twice."""
     found: dict[str, dict[str, int]] = {}
     for report in reports:
         for event, service, reason, number in report.lost:
-            if service and reason != CONNECTION_LOST:
+            if service and reason != CONNECTION_LOST and is_cut(reason) == cut:
                 reasons = found.setdefault(f"{event} for {service}", {})
                 reasons[reason] = reasons.get(reason, 0) + number * times[event, service]
     return found

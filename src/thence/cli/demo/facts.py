@@ -8,10 +8,12 @@ import msgspec
 from msgspec import Struct
 
 from thence.app.report import NodeReport
-from thence.events.lineage import Lineage
+from thence.cascade.loops import loop_in
+from thence.cli.demo.tally import is_cut
+from thence.events.lineage import Lineage, Path
 from thence.identifiers import EventId
 
-__all__ = ["Bulletin", "Ending", "Watcher", "decode", "encode"]
+__all__ = ["Bulletin", "Cut", "Ending", "Watcher", "decode", "encode"]
 
 
 class Ending(Struct, array_like=True, frozen=True):
@@ -23,9 +25,33 @@ class Ending(Struct, array_like=True, frozen=True):
     depth: int
     event: str
     service: str
+    handler: str
     at: float
     """Seconds on the machine's monotonic clock, which all its processes share."""
     failed: bool = False
+
+    @property
+    def place(self) -> str:
+        """The handler's full name."""
+        return f"{self.service}.{self.handler}"
+
+
+class Cut(Struct, array_like=True, frozen=True):
+    """A cascade went no further here: a handler was not started, or an event not sent to a service."""
+
+    event_id: str
+    cause_id: str
+    root_id: str
+    event: str
+    service: str
+    handler: str
+    """Empty if the event was not sent."""
+    reason: str
+    at: float
+    loop: tuple[str, ...] = ()
+    """The handlers from the one that the cascade came back to, to that one again; none if it did not."""
+    rounds: int = 0
+    """How often it had come back there, this time included."""
 
 
 class Bulletin(Struct, frozen=True):
@@ -37,6 +63,7 @@ class Bulletin(Struct, frozen=True):
     endings: list[Ending]
     at: float = 0.0
     """When it was written."""
+    cuts: list[Cut] = []
 
 
 class Watcher:
@@ -45,6 +72,7 @@ class Watcher:
     def __init__(self) -> None:
         self._roots: list[tuple[str, str, float]] = []
         self._endings: list[Ending] = []
+        self._cuts: list[Cut] = []
 
     def emitted(
         self, event_id: EventId, lineage: Lineage | None, event: str, size: int, targets: int
@@ -58,7 +86,7 @@ class Watcher:
     ) -> None:
         """A consequence has been handled."""
         if lineage is not None:
-            self._note(event_id, lineage, event, service, failed=False)
+            self._note(event_id, lineage, event, service, handler, failed=False)
 
     def failed(
         self,
@@ -71,7 +99,7 @@ class Watcher:
     ) -> None:
         """A consequence has been handled, badly."""
         if lineage is not None:
-            self._note(event_id, lineage, event, service, failed=True)
+            self._note(event_id, lineage, event, service, handler, failed=True)
 
     def shed(
         self,
@@ -82,7 +110,10 @@ class Watcher:
         handler: str,
         reason: str,
     ) -> None:
-        """The node's own report counts it."""
+        """The node's own report counts it. What was cut is of interest by itself."""
+        if lineage is not None and is_cut(reason):
+            path = Path(lineage.path, f"{service}.{handler}")
+            self._note_cut(event_id, lineage, event, service, handler, reason, path)
 
     def refused(
         self,
@@ -92,13 +123,22 @@ class Watcher:
         service: str,
         reason: str,
     ) -> None:
-        """The node's own report counts it."""
+        """The node's own report counts it. What was cut is of interest by itself."""
+        if lineage is not None and lineage.path is not None and is_cut(reason):
+            self._note_cut(event_id, lineage, event, service, "", reason, lineage.path)
 
     def limit_changed(self, place: str, before: str, after: str, by: str) -> None:
         """The node logs it."""
 
     def _note(
-        self, event_id: EventId, lineage: Lineage, event: str, service: str, *, failed: bool
+        self,
+        event_id: EventId,
+        lineage: Lineage,
+        event: str,
+        service: str,
+        handler: str,
+        *,
+        failed: bool,
     ) -> None:
         self._endings.append(
             Ending(
@@ -108,15 +148,42 @@ class Watcher:
                 lineage.depth,
                 event,
                 service,
+                handler,
                 time.monotonic(),
                 failed,
             )
         )
 
+    def _note_cut(
+        self,
+        event_id: EventId,
+        lineage: Lineage,
+        event: str,
+        service: str,
+        handler: str,
+        reason: str,
+        path: Path,
+    ) -> None:
+        looped = path.visits > 1
+        self._cuts.append(
+            Cut(
+                str(event_id),
+                str(lineage.cause),
+                str(lineage.root),
+                event,
+                service,
+                handler,
+                reason,
+                time.monotonic(),
+                tuple(loop_in(path).split(" → ")) if looped else (),
+                path.visits - 1,
+            )
+        )
+
     def tell(self, report: NodeReport) -> Bulletin:
         """What was noted since the last call."""
-        bulletin = Bulletin(report, self._roots, self._endings, time.monotonic())
-        self._roots, self._endings = [], []
+        bulletin = Bulletin(report, self._roots, self._endings, time.monotonic(), self._cuts)
+        self._roots, self._endings, self._cuts = [], [], []
         return bulletin
 
 

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 
 from msgspec import Struct
 
 from thence.app.report import NodeReport
 from thence.cli.demo.accounts import MOVED, Account, account, by_place
-from thence.cli.demo.facts import Bulletin, Ending
+from thence.cli.demo.cascades import Cascade, percentile
+from thence.cli.demo.curse import Curse, curse_in
 from thence.cli.demo.periods import Periods
 from thence.cli.demo.tally import Tally, limits_of_game, tally, tried
 
 __all__ = [
-    "Cascade",
-    "Cascades",
     "Figures",
     "LimitUse",
     "Part",
     "Parts",
     "figures",
     "limit_use",
-    "percentile",
 ]
-
-
-class Cascade(Struct, frozen=True):
-    """One root event and what came of it."""
-
-    root_id: str
-    event: str
-    began: float
-    endings: tuple[Ending, ...]
-
-    @property
-    def seconds(self) -> float:
-        """From the root's emission to the end of the last handler."""
-        return max(ending.at for ending in self.endings) - self.began
-
-    @property
-    def size(self) -> int:
-        """Events, the root included."""
-        return 1 + len({ending.event_id for ending in self.endings})
 
 
 class LimitUse(Struct, frozen=True):
@@ -103,38 +82,8 @@ class Figures(Struct, frozen=True):
     events_per_second: float
     limits: list[LimitUse]
     stampede: Parts | None
-
-
-class Cascades:
-    """Puts together what different processes saw of each cascade."""
-
-    def __init__(self) -> None:
-        self._roots: dict[str, tuple[str, float]] = {}
-        self._endings: defaultdict[str, list[Ending]] = defaultdict(list)
-
-    def add(self, bulletin: Bulletin) -> None:
-        """Take in one bulletin, in any order."""
-        for root_id, event, at in bulletin.roots:
-            self._roots[root_id] = (event, at)
-        for ending in bulletin.endings:
-            self._endings[ending.root_id].append(ending)
-
-    def complete(self) -> list[Cascade]:
-        """The cascades whose root is known, in the order in which they began."""
-        found = [
-            Cascade(root_id, *self._roots[root_id], tuple(endings))
-            for root_id, endings in self._endings.items()
-            if root_id in self._roots
-        ]
-        return sorted(found, key=lambda cascade: cascade.began)
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The smallest value that is not below ``share`` of all; 0.0 of none."""
-    if not values:
-        return 0.0
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    curse: Curse | None = None
+    """None if no clue is cursed."""
 
 
 def figures(
@@ -144,6 +93,8 @@ def figures(
     processes: int,
     periods: Periods | None = None,
     times: int = 1,
+    *,
+    cursed: bool = False,
 ) -> Figures:
     """Everything that the last screen says."""
     counts = tally(reports)
@@ -167,6 +118,7 @@ def figures(
         events_per_second=round(sum(events.values()) / seconds, 1) if seconds else 0.0,
         limits=_limits(reports, counts),
         stampede=_parts(reports, cascades, counts, periods, times),
+        curse=curse_in(cascades) if cursed else None,
     )
 
 
@@ -221,7 +173,7 @@ def limit_use(place: str, allowed: tuple[str, ...], counts: Tally) -> LimitUse:
     for count, number in counts.items():
         if count.place == place and count.what in ("emitted", "let in"):
             let_in += number
-        elif count.place == place or (
+        elif (count.place == place and count.what != "cut") or (
             # Advice names the limit that it stands for.
             count.what == "not sent"
             and count.place.endswith(f" for {service}")

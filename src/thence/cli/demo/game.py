@@ -18,20 +18,22 @@ from thence.app.node import Node
 from thence.app.report import NodeReport
 from thence.cli.children import send_signal
 from thence.cli.demo.accounts import MOVED
+from thence.cli.demo.cascades import Cascades
 from thence.cli.demo.facts import decode
-from thence.cli.demo.figures import Cascades
 from thence.cli.demo.periods import Periods
 from thence.cli.demo.places import examples
 from thence.cli.demo.tally import tally, tried
 from thence.cli.exits import CommandError, Exit
 
-__all__ = ["SERVICES", "Game"]
+__all__ = ["CURSE", "SERVICES", "Game"]
 
 SERVICES = (
     "notifications", "notifications", "badges", "ranks", "scores", "scores", "treasures", "hunts",
     "hints", "clues", "clues", "clues",
 )  # fmt: skip
 """In the order of starting; who emits into the others comes after them, the players last."""
+CURSE = ("charms", "curses")
+"""The services that feed each other. They are started if a curse lies on a clue."""
 START_WITHIN = 20.0
 QUIET_WITHIN = 15.0
 END_WITHIN = 6.0
@@ -55,6 +57,7 @@ class Game:
         self._mesh = mesh
         self._folder = tempfile.TemporaryDirectory(prefix="thence-demo-")
         self._members: list[Player] = []
+        self._services = (*CURSE, *SERVICES) if world.cursed else SERVICES
         self._readers: list[asyncio.Task[None]] = []
         self._ending = False
         self.cascades = Cascades()
@@ -101,7 +104,7 @@ class Game:
         }
         for name in ("THENCE_NAME", "THENCE_LISTEN"):
             environment.pop(name, None)
-        await asyncio.gather(*(self._spawn(service, environment) for service in SERVICES))
+        await asyncio.gather(*(self._spawn(service, environment) for service in self._services))
         await self._until(
             lambda: all(self._is_ready(member) for member in self._members),
             START_WITHIN,
@@ -176,7 +179,7 @@ class Game:
     def _is_ready(self, member: Player) -> bool:
         self._check()
         report = member.report
-        return report is not None and report.ready and len(report.peers) >= len(SERVICES) - 1
+        return report is not None and report.ready and len(report.peers) >= len(self._services) - 1
 
     def _check(self) -> None:
         for member in self._members:

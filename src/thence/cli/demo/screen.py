@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Self
 
 from rich.box import SIMPLE_HEAD
@@ -13,10 +13,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from thence.app.report import NodeReport
+from thence.app.report import HandlerReport, NodeReport
 from thence.cli.demo.accounts import MOVED, Account, total
-from thence.cli.demo.figures import Cascade, Figures, LimitUse, Parts, limit_use, percentile
-from thence.cli.demo.tally import Tally, limits_of_game, tally, tried
+from thence.cli.demo.cascades import Cascade, percentile
+from thence.cli.demo.curse import Calm, Curse, curse_in
+from thence.cli.demo.facts import Cut, Ending
+from thence.cli.demo.figures import Figures, LimitUse, Parts, limit_use
+from thence.cli.demo.tally import Tally, is_cut, limits_of_game, tally, tried
+from thence.delivery.reasons import LOOP
 
 __all__ = ["LiveTable", "last_screen"]
 
@@ -27,6 +31,9 @@ RATES_OVER = 1.5
 PROGRESS_EVERY = 3.0
 SPAN = "from a move or question to its last consequence"
 """From when it left the player's node."""
+CHECK = "thence check treasure_hunt.charms:charms treasure_hunt.curses:curses"
+TREE = 40
+"""Lines of a cascade that are shown."""
 AT_SOURCE = ", stopped at its source"
 LIMIT_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("limits", "left"),
@@ -71,7 +78,13 @@ class LiveTable:
             self._console.print(text, highlight=False)
 
     def show(
-        self, reports: list[NodeReport], cascades: list[Cascade], elapsed: float, *, rushing: bool
+        self,
+        reports: list[NodeReport],
+        cascades: list[Cascade],
+        elapsed: float,
+        *,
+        rushing: bool,
+        cursed: bool,
     ) -> None:
         """Show where the game is."""
         self._shown = now = time.monotonic()
@@ -82,6 +95,7 @@ class LiveTable:
         then, before = self._past[0]
         pause = max(now - then, REFRESH)
         lately: Tally = Counter({c: n - before[c] for c, n in counts.items()})
+        curse = curse_in(cascades) if cursed else None
         if self._live is not None:
             where = f"treasure hunt · {min(elapsed, self._seconds):.0f} of {self._seconds:g} s"
             title = f"{where} · STAMPEDE" if rushing else where
@@ -91,6 +105,7 @@ class LiveTable:
                 _limits(reports, lately, pause),
                 Text(),
                 Text(_cascades(cascades)),
+                *(map(Text, _curse_so_far(curse)) if curse is not None else ()),
             )
             self._live.update(shown, refresh=True)
         elif now - self._said > PROGRESS_EVERY:
@@ -107,6 +122,8 @@ class LiveTable:
                 )
             else:
                 line += f" · {len(cascades):,} cascades"
+            if curse is not None and curse.cut:
+                line += f" · curse: {_cost(curse)}"
             self.say(line)
 
 
@@ -114,7 +131,7 @@ def _services(title: str, reports: list[NodeReport], lately: Tally, pause: float
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False)
     for name in ("service", "replicas"):
         table.add_column(name)
-    for name in ("handled", "a second", "failed", "shed", "waiting"):
+    for name in ("handled", "a second", "failed", "shed", "cut", "waiting"):
         table.add_column(name, justify="right")
     for service in sorted({service for report in reports for service in report.services}):
         handlers = [h for report in reports for h in report.handlers if h.service == service]
@@ -129,10 +146,20 @@ def _services(title: str, reports: list[NodeReport], lately: Tally, pause: float
             f"{sum(handler.handled for handler in handlers):,}",
             _rate(recent, pause),
             str(sum(handler.failed for handler in handlers)),
-            f"{sum(sum(handler.shed.values()) for handler in handlers):,}",
+            *(f"{_refused(handlers, cut=cut):,}" for cut in (False, True)),
             str(sum(handler.waiting + handler.in_flight for handler in handlers)),
         )
     return table
+
+
+def _refused(handlers: Iterable[HandlerReport], *, cut: bool) -> int:
+    """What was shed, or else what was cut."""
+    return sum(
+        number
+        for handler in handlers
+        for reason, number in handler.shed.items()
+        if is_cut(reason) == cut
+    )
 
 
 def _limits(reports: list[NodeReport], lately: Tally, pause: float) -> Table:
@@ -153,6 +180,29 @@ def _limits(reports: list[NodeReport], lately: Tally, pause: float) -> Table:
 def _cascades(cascades: list[Cascade]) -> str:
     recent = [cascade.seconds for cascade in cascades[-200:]]
     return f"{len(cascades):,} cascades · {SPAN}: {_times(recent)}"
+
+
+def _curse_so_far(curse: Curse) -> list[str]:
+    if not curse.cascades:
+        return ["", "a cursed clue lies there, not found yet"]
+    return [
+        "",
+        f"cursed: {' → '.join(curse.loop)}",
+        f"{_cost(curse)} · everything else {SPAN}: p50, p99",
+        *(
+            f"  {when}: {_ms(calm.seconds_p50)}, {_ms(calm.seconds_p99)}"
+            for when, calm in (("before", curse.before), ("since", curse.since))
+        ),
+        *(f"  ✂ {number:,} {what}" for what, number in curse.cuts.items()),
+    ]
+
+
+def _cost(curse: Curse) -> str:
+    return f"{_count(curse.cascades, 'cascade')} cut after {_count(curse.starts, 'handler start')}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _times(seconds: list[float]) -> str:
@@ -191,9 +241,11 @@ def last_screen(figures: Figures, cascade: Cascade | None) -> str:
         f"{figures.events_per_second:,.0f} events a second",
         "",
         *(_parts(figures.stampede) if figures.stampede else _game(figures)),
+        *(_curse(figures.curse) if figures.curse else ()),
     ]
     if cascade is not None:
-        lines += ["", "the largest cascade:", *_tree(cascade)]
+        which = "a cursed cascade" if cascade.cuts else "the largest cascade"
+        lines += ["", f"{which}:", *_tree(cascade)]
     return "\n".join(lines)
 
 
@@ -202,20 +254,23 @@ def _account(account: Account) -> list[str]:
     held_back, not_sent = total(account.held_back), total(account.not_sent)
     claims = account.claims
     emitted = f"{account.emitted:,} emitted + {held_back:,} held back by their limit"
-    sent = f"{account.sent:,} sent + {not_sent:,} not sent"
+    cut_off = total(account.cut_off)
+    sent = f"{account.sent:,} sent + {not_sent:,} not sent + {cut_off:,} cut"
     ended = (
         f"{account.handled:,} handled + {account.failed:,} failed + {account.shed:,} shed"
-        f" + {account.lost:,} lost"
+        f" + {account.cut:,} cut + {account.lost:,} lost"
     )
     decided = f"{claims.handled:,} handled; {claims.shed:,} shed, {claims.not_sent:,} not sent"
-    ends = account.handled + account.failed + account.shed + account.lost
+    ends = account.handled + account.failed + account.shed + account.cut + account.lost
     return [
         f"{account.tried:,} events {_sign(account.tried, account.emitted + held_back)} {emitted}",
         *_reasons(account.held_back),
-        f"{account.due:,} deliveries {_sign(account.due, account.sent + not_sent)} {sent}",
+        f"{account.due:,} deliveries {_sign(account.due, account.sent + not_sent + cut_off)} {sent}",
         *_reasons(account.not_sent),
+        *_reasons(account.cut_off),
         f"{account.sent:,} sent {_sign(account.sent, ends)} {ended}",
         *_reasons(account.shed_at),
+        *_reasons(account.cut_at),
         f"{claims.claimed:,} claims {_sign(claims.claimed, claims.decided)} {claims.decided:,} decided",
         f"{claims.due:,} deliveries of them {_sign(claims.due, claims.handled)} {decided}",
     ]
@@ -276,6 +331,32 @@ def _parts(parts: Parts) -> list[str]:
     return _columns(rows)
 
 
+def _curse(curse: Curse) -> list[str]:
+    """What the loop cost, and that nothing else has suffered from it."""
+    if not curse.cascades:
+        return ["", "nobody found the cursed clue: play longer, with --seconds 15"]
+
+    def row(name: str, of: Callable[[Calm], str]) -> tuple[str, ...]:
+        return (name, of(curse.before), of(curse.since))
+
+    return [
+        "",
+        f"the curse: {' → '.join(curse.loop)}, for ever, if nobody cut it",
+        *(f"    {number:>9,} cut at {what}" for what, number in curse.cuts.items()),
+        f"    {curse.starts:>9,} handler starts that the loop cost, at most {curse.starts_max:,} a cascade",
+        f"    {curse.cascades:>9,} cascades with the curse in them; the others, before the first of these and since:",
+        *_columns(
+            [
+                ("", "before", "since"),
+                row("cascades", lambda calm: f"{calm.cascades:,}"),
+                row(f"{SPAN}, p50", lambda calm: _ms(calm.seconds_p50)),
+                row(f"{SPAN}, p99", lambda calm: _ms(calm.seconds_p99)),
+            ]
+        ),
+        f"{CHECK} finds it before anything runs (in the folder examples)",
+    ]
+
+
 def _of(use: LimitUse) -> str:
     return f"  {use.place} of {', '.join(use.allowed)}"
 
@@ -290,19 +371,29 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def _tree(cascade: Cascade) -> list[str]:
     lines = [cascade.event]
+    below: defaultdict[str, list[Ending | Cut]] = defaultdict(list)
+    for ending in cascade.endings:
+        below[ending.cause_id].append(ending)
+    for cut in cascade.cuts:
+        below[cut.cause_id].append(cut)
 
     def grow(cause: str, indent: str) -> None:
-        below = sorted((e for e in cascade.endings if e.cause_id == cause), key=lambda e: e.at)
-        for position, ending in enumerate(below):
-            last = position == len(below) - 1
-            mark = "✗" if ending.failed else "✓"
-            after = (ending.at - cascade.began) * 1000
-            branch = "└─▶" if last else "├─▶"
-            lines.append(
-                f"{indent}{branch} {ending.event}  {ending.service}  +{after:.1f} ms {mark}"
-            )
-            if ending.event_id not in {e.event_id for e in below[:position]}:
-                grow(ending.event_id, indent + ("    " if last else "│   "))
+        parts = sorted(below[cause], key=lambda part: part.at)
+        grown: set[str] = set()
+        for position, part in enumerate(parts):
+            last = position == len(parts) - 1
+            branch = "└─" if last else "├─"
+            after = (part.at - cascade.began) * 1000
+            if isinstance(part, Cut):
+                why = part.reason if part.reason != LOOP else f"loop, {' → '.join(part.loop)}"
+                lines.append(f"{indent}{branch}✂ {part.event}  {part.service}  cut: {why}")
+                continue
+            mark = "✗" if part.failed else "✓"
+            lines.append(f"{indent}{branch}▶ {part.event}  {part.service}  +{after:.1f} ms {mark}")
+            if part.event_id not in grown:
+                grown.add(part.event_id)
+                grow(part.event_id, indent + ("   " if last else "│  ") + " ")
 
     grow(cascade.root_id, "")
-    return lines
+    more = len(lines) - TREE
+    return lines if more <= 0 else [*lines[:TREE], f"... and {more:,} more"]

@@ -7,13 +7,26 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
 from thence.app.report import NodeReport
+from thence.delivery.reasons import CASCADE_EXPIRED, CUT_BY_DEPTH, CUT_BY_EVENTS, LOOP
 
-__all__ = ["CONNECTION_LOST", "Count", "Tally", "limits_of_game", "listeners", "tally", "tried"]
+__all__ = [
+    "CONNECTION_LOST",
+    "Count",
+    "Tally",
+    "is_cut",
+    "limits_of_game",
+    "listeners",
+    "tally",
+    "tried",
+]
 
 CONNECTION_LOST = "connection lost"
 """The one reason for which what was sent never came to an end that somebody could count."""
 
-What: TypeAlias = Literal["emitted", "held back", "not sent", "let in", "shed"]
+CUTS = frozenset({CASCADE_EXPIRED, CUT_BY_DEPTH, CUT_BY_EVENTS, LOOP})
+
+What: TypeAlias = Literal["emitted", "held back", "not sent", "cut off", "let in", "shed", "cut"]
+"""Cut off is what a cascade's budget kept from being sent; cut is what a handler was not started for."""
 
 
 class Count(NamedTuple):
@@ -28,6 +41,11 @@ class Count(NamedTuple):
 Tally: TypeAlias = Counter[Count]
 
 
+def is_cut(reason: str) -> bool:
+    """Whether it is for its cascade's sake that something is not handled: for its budget, or for a loop."""
+    return reason in CUTS
+
+
 def tally(reports: Iterable[NodeReport]) -> Tally:
     """What all processes have counted so far."""
     total: Tally = Counter()
@@ -38,12 +56,13 @@ def tally(reports: Iterable[NodeReport]) -> Tally:
             if not service:
                 total[Count("held back", event, reason)] += number
             elif reason != CONNECTION_LOST:
-                total[Count("not sent", f"{event} for {service}", reason)] += number
+                what: What = "cut off" if is_cut(reason) else "not sent"
+                total[Count(what, f"{event} for {service}", reason)] += number
         for handler in report.handlers:
             place = f"{handler.service}.{handler.handler}"
             total[Count("let in", place)] += handler.handled + handler.failed
             for reason, number in handler.shed.items():
-                total[Count("shed", place, reason)] += number
+                total[Count("cut" if is_cut(reason) else "shed", place, reason)] += number
     return total
 
 

@@ -50,5 +50,9 @@ if __name__ == "__main__":
     )
     # What is shed stands in the demo's table, which lines from other processes would tear apart.
     logging.getLogger("thence.losses").setLevel(logging.ERROR)
+    # So do the loops.
+    logging.getLogger("thence.handling").addFilter(
+        lambda record: not record.msg.startswith("loop:")
+    )
     run_loop(host(sys.argv[1]))
     os._exit(0)

@@ -1,0 +1,193 @@
+"""Root events: what nothing but the outside has caused. Their emits wait for room."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from sys import getrefcount
+
+from msgspec.structs import replace
+
+from thence.budget import Budget
+from thence.delivery.outlets import EMIT_PATIENCE, Verdict
+from thence.delivery.patience import PatientEmit
+from thence.delivery.reasons import CANCELLED
+from thence.delivery.receipts import Receipt, Refusal
+from thence.delivery.sending import Choice, Emission, Sender, heeded
+from thence.delivery.targets import Route
+from thence.delivery.throttle import Throttle
+from thence.delivery.tracking import UNKEPT
+from thence.events import Event, spec_of
+from thence.events.envelope import DEFAULT
+from thence.events.lineage import Lineage
+from thence.identifiers import EventId
+
+__all__ = ["RootEmits"]
+
+BURST = 256
+"""Events emitted after which a root emit lets the loop go round."""
+
+
+class RootEmits:
+    """The emits of one node outside of its handlers."""
+
+    def __init__(self, sender: Sender, throttle: Throttle) -> None:
+        self._sender = sender
+        self._throttle = throttle
+        self._routes = sender.routes
+        self._cork = sender.cork
+        self._tracker = sender.tracker
+        self._count = 0
+        """Events emitted."""
+        self._pause_at: float = BURST
+        self._sample_at = self._tracker.until_sample()
+        self._attend_at = min(self._pause_at, self._sample_at)
+
+    async def emit(self, event: Event, budget: Budget | None = None) -> Receipt:
+        """Emit an event that nothing caused. Waits while a receiver has no room."""
+        sender = self._sender
+        route = self._routes.get(event.__class__) or sender.table.route(spec_of(event.__class__))
+        payload, body = route.seal(event)
+        outlet = route.root_outlet
+        if budget is None and outlet is not None and outlet.room > 0 and sender.observer is None:
+            # The lines of _put for one outlet.
+            sender.sequence = sender.sequence + 1
+            outlet.room -= 1
+            outlet.send_root(sender.sequence, payload, body)
+            route.emitted += 1
+            was_put = True
+        else:
+            was_put = budget is None and self._put(route, payload, body)
+        if was_put:
+            receipt = Receipt(sender.sequence, route.sending)
+            tracker = self._tracker
+            if getrefcount(tracker.last) > UNKEPT:
+                tracker.keep_last()
+            tracker.last = receipt
+            tracker.undecided = True
+        else:
+            receipt = await self._emit_patiently(route, payload, body, budget)
+        self._count = count = self._count + 1
+        pauses = count >= self._attend_at and self._attend(receipt)
+        if pauses or self._cork.alone:
+            self._tracker.decide_alone(receipt)
+            self._cork.release()
+        if pauses:
+            # A loop of emits that never has to wait would keep everything else from running.
+            await asyncio.sleep(0)
+        return receipt
+
+    def _attend(self, receipt: Receipt) -> bool:
+        """Have the event tracked as a sample if it is its turn; whether it is time to let the loop go round."""
+        if self._count >= self._sample_at:
+            self._sample_at = self._count + self._tracker.until_sample()
+            self._tracker.sample(receipt)
+        pauses = self._count >= self._pause_at
+        if pauses:
+            self._pause_at = self._count + BURST
+        self._attend_at = min(self._pause_at, self._sample_at)
+        return pauses
+
+    def _put(self, route: Route, payload: bytes, body: Event) -> bool:
+        """Send, if there is no choice to make and room everywhere: whether that was so."""
+        sender = self._sender
+        outlet = route.root_outlet
+        if outlet is not None:
+            if outlet.room <= 0:
+                return False
+            sender.sequence = sequence = sender.sequence + 1
+            outlet.room -= 1
+            outlet.send_root(sequence, payload, body)
+        else:
+            outlets = route.root_outlets
+            if outlets is None:
+                return False
+            for outlet in outlets:
+                if outlet.room <= 0:
+                    return False
+            sender.sequence = sequence = sender.sequence + 1
+            for outlet in outlets:
+                outlet.room -= 1
+                outlet.send_root(sequence, payload, body)
+            if not outlets:
+                route.unheard += 1
+        route.emitted += 1
+        if sender.observer is not None:
+            sender.note_emitted(route, sequence, None, len(payload), len(route.targets))
+        return True
+
+    async def _emit_patiently(
+        self, route: Route, payload: bytes, body: Event, budget: Budget | None
+    ) -> Receipt:
+        sender = self._sender
+        budget = budget or sender.table.budget
+        lineage = None
+        if (budget.depth, budget.seconds) != (DEFAULT.depth, DEFAULT.seconds):
+            deadline = sender.now() + budget.seconds
+            lineage = Lineage(None, "", 0, "", 0, deadline, budget.depth)
+        emission = sender.emission(route, payload, body, lineage, budget.events, asks=True)
+        if route.gate is not None:
+            kept = self._throttle.keeps(emission)
+            if kept is not None:
+                return kept
+        try:
+            chosen = sender.choose(route, body)
+            if all(outlet.room > 0 for _, outlet in chosen):
+                sender.send(emission, chosen)
+                receipt = sender.finish(emission)
+                self._tracker.wait(receipt)
+            else:
+                receipt = await self._wait_for_room(emission, chosen)
+            if emission.asked:
+                if receipt.root is None:
+                    self._tracker.track(receipt)
+                self._cork.release()
+                await self._be_told(emission, receipt)
+        finally:
+            for _, outlet, _ in emission.asked:
+                outlet.asked.pop(emission.sequence, None)
+        return heeded(route, receipt)
+
+    async def _wait_for_room(self, emission: Emission, chosen: Choice) -> Receipt:
+        sender = self._sender
+        # It leaves before its emitter can be seen to keep its receipt.
+        root = self._tracker.open(str(EventId(sender.node, sender.number(emission))))
+        emission.branch = branch = root.branch
+        ended: asyncio.Future[None] = sender.loop.create_future()
+        emit = PatientEmit(
+            sender,
+            emission,
+            lambda: None if ended.done() else ended.set_result(None),
+            is_over=ended.cancelled,
+        )
+        emit.begin(chosen)
+        try:
+            if emit.places:
+                await ended
+        except BaseException:
+            emit.withdraw(CANCELLED)
+            raise
+        finally:
+            receipt = sender.finish(emission)
+            receipt.root = root
+            branch.part_ended()
+        return receipt
+
+    async def _be_told(self, emission: Emission, receipt: Receipt) -> None:
+        """Wait until all receivers that tell have told whether they let the event in, and note it."""
+        asked = emission.asked
+        await asyncio.wait([answer for *_, answer in asked], timeout=EMIT_PATIENCE)
+        taken = set[str]()
+        refusals: dict[str, Refusal] = {}
+        for service, _, answer in asked:
+            verdict = answer.result() if answer.done() else Verdict("", 0.0)
+            if not verdict.reason:
+                taken.add(service)
+            else:
+                retry_after = verdict.wait if math.isfinite(verdict.wait) else None
+                refusals[service] = Refusal(service, verdict.reason, retry_after)
+        refused = tuple(r for service, r in refusals.items() if service not in taken)
+        names = {one.service for one in refused}
+        targets = tuple(service for service in receipt.targets if service not in names)
+        sending = receipt.sending
+        receipt.sending = replace(sending, targets=targets, refused=sending.refused + refused)
