@@ -106,13 +106,13 @@ def test_an_event_whose_emitter_was_told_that_it_is_in_is_not_refused_later() ->
         async with Node(service, mesh=MESH) as node:
             runtime: Any = node._runtime
             verdicts: list[int] = []
-            judge = runtime._local.judge
+            judge = runtime.hosting.line.judge
 
             def note_verdict(number: int, sequence: int, reason: str, wait: float) -> None:
                 verdicts.append(sequence)
                 judge(number, sequence, reason, wait)
 
-            runtime._local.judge = note_verdict
+            runtime.hosting.line.judge = note_verdict
             await node.emit(Moved(player="x", number=0))
             await asyncio.sleep(1.1)
             # The first one is still running; this one follows it in its lane, and the next takes the limit.
@@ -136,14 +136,14 @@ def test_nobody_is_waited_for_any_more_after_an_emit_was_cancelled_or_had_no_ans
 
         async with Node(service, mesh=MESH) as node:
             runtime: Any = node._runtime
-            (outlet,) = runtime._local.outlets.values()
+            (outlet,) = runtime.hosting.line.outlets.values()
             emit = asyncio.create_task(node.emit(Pinged(number=0)))
             while not outlet.asked:
                 await asyncio.sleep(0)
             emit.cancel()
             await asyncio.gather(emit, return_exceptions=True)
             assert not outlet.asked
-            runtime._local.judge = lambda *_: None
+            runtime.hosting.line.judge = lambda *_: None
             receipt = await node.emit(Pinged(number=1))
             assert receipt.targets == ("s",)
             assert not outlet.asked

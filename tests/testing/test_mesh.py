@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -28,8 +28,18 @@ from thence import (
     RateLimited,
     Service,
     SettleTimeout,
+    ThenceError,
 )
-from thence.testing import Cascade, Mesh, Occurrence, Outcome, VirtualTimeLoop, in_virtual_time, run
+from thence.testing import (
+    Cascade,
+    MemoryMesh,
+    Mesh,
+    Occurrence,
+    Outcome,
+    VirtualTimeLoop,
+    in_virtual_time,
+    run,
+)
 from thence.testing.handlers import KnownHandlers
 
 
@@ -241,6 +251,18 @@ async def test_a_lifespan_that_fails_fails_the_test_and_the_others_are_left():
         async with Mesh(Service("a", lifespan=fine), Service("b", lifespan=broken)):
             pytest.fail("the mesh has opened")
     assert left == ["fine"]
+
+
+@pytest.mark.parametrize("delay", [1.5, 1000.0])
+@in_virtual_time
+async def test_services_are_tested_when_they_have_found_each_other_or_not_at_all(
+    delay, monkeypatch
+):
+    monkeypatch.setattr("thence.testing.mesh._numbers", iter(["slow"]))
+    MemoryMesh.named("thence.testing.Mesh slow").delay = delay
+    with nullcontext() if delay < 10 else pytest.raises(ThenceError, match="found each other"):
+        async with Game().mesh() as mesh:
+            assert (await mesh.emit(ANA)).report.events == 3
 
 
 @in_virtual_time
@@ -881,6 +903,7 @@ async def test_batches_are_handled_event_by_event_and_fail_as_one_run():
 
     @service.on(ClueFound, batch=Batch(size=3, within="1s"))
     async def together(found: list[ClueFound]) -> Told:
+        await asyncio.sleep(2)
         return Told(text=str(len(found)))
 
     async def emit_three(mesh: Mesh) -> list[Any]:
@@ -892,7 +915,8 @@ async def test_batches_are_handled_event_by_event_and_fail_as_one_run():
         fine = await emit_three(mesh)
         mesh.fail(together)
         failed = await emit_three(mesh)
-    assert [cascade.tree.outcomes[0].kind for cascade in fine] == ["handled"] * 3
+    ends = [cascade.tree.outcomes[0] for cascade in fine]
+    assert [(end.kind, round(end.seconds, 3)) for end in ends] == [("handled", 2.0)] * 3
     assert [cascade.emitted(Told) for cascade in fine] == [[], [], [Told(text="3")]]
     assert [len(cascade.failed) for cascade in failed] == [1, 1, 1]
 

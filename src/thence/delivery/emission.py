@@ -28,27 +28,28 @@ class Emitter:
     def __init__(
         self, node: str, table: RouteTable, cork: Cork, tracker: Tracker, paths: Paths
     ) -> None:
-        self._sender = sender = Sender(node, table, cork, tracker)
-        self._throttle = throttle = Throttle(sender)
-        consequences = ConsequenceEmits(sender, throttle, paths)
-        self.emit_root = RootEmits(sender, throttle).emit
-        self.emit_joined = consequences.emit_joined
-        self.emit_consequences = consequences.emit_consequences
-        self.credits_of = consequences.credits_of
+        self.sender = Sender(node, table, cork, tracker)
+        self.throttle = Throttle(self.sender)
+        self.roots = RootEmits(self.sender, self.throttle)
+        self.consequences = ConsequenceEmits(self.sender, self.throttle, paths)
+        self.emit_root = self.roots.emit
+        self.emit_joined = self.consequences.emit_joined
+        self.emit_consequences = self.consequences.emit_consequences
+        self.credits_of = self.consequences.credits_of
 
     @property
     def refused(self) -> Counter[tuple[str, str, str]]:
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
-        return self._sender.refused
+        return self.sender.refused
 
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what is emitted from now on."""
-        self._sender.observer = observer
+        self.sender.observer = observer
 
     def tell_losses(self, lossy: Callable[[], None]) -> None:
         """Call ``lossy()`` whenever something was not sent."""
-        self._sender.lossy = lossy
+        self.sender.lossy = lossy
 
     def stop(self) -> None:
         """Keep nothing back any more, and send nothing more that was."""
-        self._throttle.close()
+        self.throttle.close()

@@ -14,10 +14,11 @@ from typing import Any
 from thence.app.runtime import Runtime
 from thence.cascade.loops import loop_in
 from thence.delivery.dispatch import RUNNING
-from thence.delivery.emission import Emission, Emitter
+from thence.delivery.emission import Emitter
 from thence.delivery.hosted import HostedHandler
 from thence.delivery.reasons import LOOP, REPLACED, kind_of
 from thence.delivery.receipts import Receipt
+from thence.delivery.sending import Emission
 from thence.errors import RateLimited
 from thence.events import Event, spec_of
 from thence.events.envelope import event_id_of, lineage_of
@@ -63,28 +64,31 @@ class Recorder:
     # -- inside the nodes
 
     def _wrap_emitter(self, emitter: Emitter) -> None:
-        for name in ("_put_root", "_put"):
-            setattr(emitter, name, self._sending(getattr(emitter, name)))
-        send, kept_back = emitter._send, emitter._kept_back
+        for emits in (emitter.roots, emitter.consequences):
+            emits._put = self._sending(emits._put)  # type: ignore[method-assign]
+        sender, throttle = emitter.sender, emitter.throttle
+        finish, keeps = sender.finish, throttle.keeps
 
-        def recorded_send(emission: Emission, *rest: Any, **options: Any) -> Receipt:
+        def recorded_finish(emission: Emission) -> Receipt:
             self._leaving = (emission.body, emission.payload)
-            return send(emission, *rest, **options)
+            return finish(emission)
 
-        def recorded_kept_back(emission: Emission) -> Receipt | None:
+        def recorded_keeps(emission: Emission) -> Receipt | None:
             try:
-                kept = kept_back(emission)
+                kept = keeps(emission)
             except RateLimited:
                 self._never_left(emission)
                 raise
             if kept is not None:
                 event_id = EventId(kept.sending.node, kept.sequence)
-                self._leaving = (emission.body, emission.payload)
-                self._note_event(event_id, emission.lineage, sent=False)
+                recording = self._recording_of(event_id, emission.lineage)
+                if recording is None or event_id not in recording.known:
+                    self._leaving = (emission.body, emission.payload)
+                    self._note_event(event_id, emission.lineage, sent=False)
             return kept
 
-        for name, wrapper in (("_send", recorded_send), ("_kept_back", recorded_kept_back)):
-            setattr(emitter, name, wrapper)
+        sender.finish = recorded_finish  # type: ignore[method-assign]
+        throttle.keeps = recorded_keeps  # type: ignore[method-assign]
 
     def _sending(self, put: Callable[..., bool]) -> Callable[..., bool]:
         def recorded(route: Any, payload: bytes, body: Event, *rest: Any) -> bool:
