@@ -55,7 +55,6 @@ def followed(*nodes: Node) -> int:
             for target in runtime.table.targets()
             for outlet in target.outlets.values()
         )
-        waiting += len(runtime.hosting.line._to_track)
         waiting += sum(len(link.to_track) for link in runtime.peers.links.values())
     return waiting
 

@@ -25,6 +25,7 @@ from tests.delivery.topologies import (
     Newest,
     Plan,
     Play,
+    compatible,
     made,
 )
 
@@ -282,7 +283,8 @@ def plan_of(chance: random.Random, *, steady: bool) -> Plan:
     names = [f"s{number}" for number in range(chance.randint(1, 3))]
     events = chance.sample(ALL, chance.randint(2, 5))
     services = {
-        name: [handler_plan(chance, events) for _ in range(chance.randint(1, 3))] for name in names
+        name: compatible([handler_plan(chance, events) for _ in range(chance.randint(1, 3))])
+        for name in names
     }
     homes = [
         tuple(chance.sample(names, chance.randint(1, len(names))))

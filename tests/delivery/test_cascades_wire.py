@@ -174,7 +174,7 @@ def test_a_consequence_takes_at_most_48_bytes_more_than_a_root_event(
                 for node in (*nodes, emitter):
                     runtime = node._runtime
                     assert runtime is not None
-                    runtime.emitter._sequence = 4_000_000_000
+                    runtime.emitter.sender.sequence = 4_000_000_000
                     for link in runtime.peers.links.values():
                         for number in range(300 if crowded else 0):
                             link.number_of_path(Path.through((f"some.handler{number}",)))

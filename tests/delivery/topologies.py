@@ -109,9 +109,9 @@ def faulty_plan(chance: random.Random) -> Plan:
     events = chance.sample(HUNGRY if greedy else ALL, chance.randint(2, 5))
     services: dict[str, list[HandlerPlan]] = {}
     for name in names:
-        services[name] = [
-            faulty_handler(chance, events, greedy=greedy) for _ in range(chance.randint(1, 4))
-        ]
+        services[name] = compatible(
+            [faulty_handler(chance, events, greedy=greedy) for _ in range(chance.randint(1, 4))]
+        )
     homes = [
         tuple(chance.sample(names, chance.randint(1, len(names))))
         for _ in range(chance.randint(1, 3))
@@ -178,6 +178,17 @@ def faulty_handler(chance: random.Random, known: list[type[Event]], *, greedy: b
         pause=chance.choice((0, 0, 0.01, 0.1)),
         failing=chance.choice((0, 0, 0, 0, 0.1, 0.5)),
     )
+
+
+def compatible(handlers: list[HandlerPlan]) -> list[HandlerPlan]:
+    """The handlers of one service, of which either all or none keep only the newest of an event."""
+    for one in handlers:
+        for other in handlers:
+            if one is not other and set(one.events) & set(other.events):
+                for plan in (one, other):
+                    if plan.policy.get("overflow") == "latest":
+                        del plan.policy["overflow"]
+    return handlers
 
 
 class Play:

@@ -33,13 +33,13 @@ class Found(Event):
 class Numbers:
     """Both ends of a link: numbers on the one side, names on the other, ten seconds behind."""
 
-    node, label, read_at, sent_at = C, "c", 0.0, 100.0
-    stale, behind = False, -10.0
+    node, label, read_at, sent_at, behind = C, "c", 0.0, 100.0, -10.0
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.path_numbers: dict[Path, int] = {}
         self.paths: list[Path] = []
+        self.path_numbers: dict[Path, int] = {}
 
     def number_of(self, node: str) -> int:
         if node not in self.names:
@@ -47,15 +47,18 @@ class Numbers:
         return self.names.index(node)
 
     def number_of_path(self, path: Path) -> int:
-        if path not in self.paths:
-            self.paths.append(path)
-        return self.paths.index(path) + 1
+        self.paths.append(path)
+        self.path_numbers[path] = len(self.paths)
+        return len(self.paths)
 
     def name_of(self, number: int) -> str:
         return self.names[number]
 
     def path_of(self, number: int) -> Path:
         return self.paths[number - 1]
+
+    def moment(self, milliseconds: int) -> float:
+        return milliseconds / 1000 + self.behind
 
 
 SHORT, LONG = Path.through(["s.a"]), Path.through(["s.a", "s.b", "s.c"])

@@ -44,9 +44,10 @@ class Kept:
         waiting = self._without_room.get(key)
         if waiting is not None:
             if not waiting.emission.deliveries:
-                older = waiting.exchange(self._kept(emission))
+                receipt = self._kept(emission)
+                older = waiting.exchange(emission)
                 self._close(older, REPLACED)
-                return emission.receipt
+                return receipt
             waiting.withdraw(REPLACED)
             self._ended(key)
         early, for_all = limited.wait(), True
@@ -54,10 +55,11 @@ class Kept:
             early, for_all = self._early(emission)
         room = len(limited) + len(self._without_room) < MAX_KEPT
         if early and not self._closed and (room or key in limited):
-            replaced = limited.keep(key, self._kept(emission), early, for_all)
+            receipt = self._kept(emission)
+            replaced = limited.keep(key, emission, early, for_all)
             if replaced is not None:
                 self._close(replaced, REPLACED)
-            return emission.receipt
+            return receipt
         if early:
             raise refusal(sender, emission, CLOSING if self._closed else route.gate.reason, early)
         replaced = limited.take(key)
@@ -66,7 +68,7 @@ class Kept:
         chosen = sender.choose(route, emission.body)
         if not room or self._closed or all(outlet.room > 0 for _, outlet in chosen):
             return None
-        receipt = self._kept(emission).receipt
+        receipt = self._kept(emission)
         self._go(key, emission, chosen)
         return receipt
 
@@ -85,14 +87,15 @@ class Kept:
         early = gate.admit(emission.body, "", self._sender.now())
         return early, bool(early) and gate.refused_by.limit.per is None
 
-    def _kept(self, emission: Emission) -> Emission:
-        """The event is kept: whoever emits it gets a receipt before it leaves, and what it is a part of waits."""
+    def _kept(self, emission: Emission) -> Receipt:
+        """The event is kept: whoever emits it gets this receipt, also if it has ended when it gets it, and what
+        it is a part of waits.
+        """
         self._sender.number(emission)
         emission.asks = False
         if emission.branch is not None:
             emission.branch.grows()
-        self._sender.receipt(emission, self._route.services, (emission,))
-        return emission
+        return self._sender.receipt(emission, self._route.services, (emission,))
 
     def _release(self, emission: Emission) -> tuple[float, bool]:
         early, for_all = self._early(emission)
