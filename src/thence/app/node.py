@@ -29,8 +29,8 @@ from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.clock import LoopClock
 from thence.delivery.dispatch import RUNNING
-from thence.delivery.roots import RootEmits
 from thence.delivery.receipts import Receipt
+from thence.delivery.roots import RootEmits
 from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
 from thence.facts import Observer
