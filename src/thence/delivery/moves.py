@@ -91,6 +91,7 @@ class KeyMoves:
         moved = self._open.pop(message.number, None)
         if moved is not None:
             placement, hold = moved
+            hold.fenced = True
             self._await_owner(placement, hold, self._loop.time() + OWNER_PATIENCE)
 
     def gone(self, node: str) -> None:
@@ -120,7 +121,6 @@ class KeyMoves:
                 # The decoder's words may show a private value.
                 detail = f"an event {target.event!r} given back that can't be decoded"
                 raise BadFrame("garbage", detail) from None
-            outlet.acknowledged(1)
             # Whoever owns the key now is not asked: it counts what it sheds.
             outlet.judged(event.sequence, "", 0.0)
             branch = outlet.children.pop(event.sequence, None)
@@ -137,11 +137,16 @@ class KeyMoves:
                 event.extras.sent if event.extras else 0,
             )
             placement.give_back(parcel, link.node, message.owner)
+            # Its room comes free only now, or what follows it would go there before it.
+            outlet.acknowledged(1)
 
     def _await_owner(
         self, placement: Placement[Parcel], hold: Hold[Parcel], deadline: float
     ) -> None:
         """Go on when the new owner that was named is known here, or can't be known any more."""
+        if not hold.fenced:
+            # Something has come back meanwhile; its fence leads here again.
+            return
         owner = hold.new_owner
         unknown = owner is not None and owner not in placement.nodes and not self._is_dead(owner)
         unmoved = owner not in {None, hold.old_owner} and all(
@@ -154,7 +159,7 @@ class KeyMoves:
 
     def send_on(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
         """Send what waits to the new owner, in order, as far as there is room."""
-        while waiting := hold.returned or hold.waiting:
+        while hold.fenced and (waiting := hold.returned or hold.waiting):
             parcel = waiting[0]
             outlet = parcel.target.outlet_for(parcel.block)
             if outlet is None:
@@ -180,7 +185,8 @@ class KeyMoves:
                 self._flush()
                 return
         self._flush()
-        placement.release(hold)
+        if hold.fenced:
+            placement.release(hold)
 
 
 class HeldUp:
@@ -207,6 +213,9 @@ class HeldUp:
     def review(self) -> None:
         """The new owner may have gone, or be another."""
         waiting = self._hold.returned or self._hold.waiting
+        if not waiting:
+            self._outlet.line.leave(self)
+            return
         first = waiting[0]
         if self._outlet.closed or first.target.outlet_for(first.block) is not self._outlet:
             self._outlet.line.leave(self)

@@ -32,12 +32,14 @@ P = TypeVar("P", bound=Parcel)
 class Hold(Generic[P]):
     """Blocks on their way from one owner to another, and what waits for them to arrive."""
 
-    __slots__ = ("blocks", "new_owner", "old_owner", "returned", "waiting")
+    __slots__ = ("blocks", "fenced", "new_owner", "old_owner", "returned", "waiting")
 
     def __init__(self, old_owner: str) -> None:
         self.old_owner = old_owner
         self.new_owner: str | None = None
         """Whom the old owner named when it gave something back."""
+        self.fenced = False
+        """Whether everything sent to the old owner has ended, so that what waits may be sent on."""
         self.blocks: set[int] = set()
         self.returned: deque[P] = deque()
         self.waiting: deque[P] = deque()
@@ -108,14 +110,19 @@ class Placement(Generic[P]):
         """``old_owner`` had not begun this event, and says whose it is now."""
         hold = self.holds.get(parcel.block)
         fresh = hold is None
+        # What was sent on may come back too; then whoever gave it back is to be asked once more.
+        again = hold is not None and hold.fenced
         if hold is None:
             hold = Hold[P](old_owner)
             hold.blocks.add(parcel.block)
             self.holds[parcel.block] = hold
         hold.returned.append(parcel)
         hold.new_owner = new_owner or None
+        if again:
+            hold.old_owner, hold.fenced = old_owner, False
         if fresh:
             self._changed()
+        if fresh or again:
             self._fence(hold)
 
     def release(self, hold: Hold[P]) -> None:
