@@ -72,9 +72,15 @@ async def eventually(condition: Callable[[], object]) -> None:
 def is_idle(*nodes: Node) -> bool:
     """Whether nothing runs, waits or is under way at these nodes."""
     reports = [node.report() for node in nodes]
-    return not any(
-        handler.in_flight or handler.waiting for report in reports for handler in report.handlers
-    ) and not any(route.outstanding for report in reports for route in report.routes)
+    return (
+        not any(report.held for report in reports)
+        and not any(
+            handler.in_flight or handler.waiting
+            for report in reports
+            for handler in report.handlers
+        )
+        and not any(route.outstanding for report in reports for route in report.routes)
+    )
 
 
 def lost(*nodes: Node) -> Counter[str]:

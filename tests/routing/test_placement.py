@@ -32,6 +32,8 @@ class World:
     lost: list[Parcel] = field(default_factory=list)
     given_back: set[tuple[str, int]] = field(default_factory=set)
     """What follows an event that was given back goes back too, up to the fence."""
+    held_up: list[Hold[Parcel]] = field(default_factory=list)
+    """What waits for room at its new owner."""
     emitted: int = 0
 
     def __post_init__(self) -> None:
@@ -58,8 +60,11 @@ class World:
         else:
             self.streams[owner].append(parcel)
 
-    def work(self, node: str) -> None:
-        """The replica ends the next thing in its stream, or gives it back if it is not its own any more."""
+    def work(self, node: str, *, unwilling: bool = False) -> None:
+        """The replica ends the next thing in its stream, or gives it back if it is not its own any more.
+
+        Or is ``unwilling``: it thinks so, as it has not heard yet of replicas that have come or gone.
+        """
         if not self.streams[node]:
             return
         one = self.streams[node].popleft()
@@ -68,16 +73,28 @@ class World:
             self.release(one)
         elif (node, one.block) in self.given_back:
             self.placement.give_back(one, node, self.placement.owner_of(one.block) or "")
-        elif self.placement.owner_of(one.block) in {node, None}:
+        elif not unwilling and self.placement.owner_of(one.block) in {node, None}:
             self.handled[one.key].append(one.number)
         else:
             self.given_back.add((node, one.block))
             self.placement.give_back(one, node, self.placement.owner_of(one.block) or "")
 
     def release(self, hold: Hold[Parcel]) -> None:
-        while waiting := hold.returned or hold.waiting:
-            self.send(waiting.popleft())
-        self.placement.release(hold)
+        """There is room for only two at a time."""
+        hold.fenced = True
+        for _ in range(2):
+            if waiting := hold.returned or hold.waiting:
+                self.send(waiting.popleft())
+        if hold:
+            self.held_up.append(hold)
+        else:
+            self.placement.release(hold)
+
+    def go_on(self) -> None:
+        """There is room again."""
+        held_up, self.held_up = self.held_up, []
+        for hold in held_up:
+            self.release(hold)
 
     def die(self, node: str) -> None:
         stream = self.streams.pop(node, deque())
@@ -90,6 +107,8 @@ class World:
 moves = st.one_of(
     st.tuples(st.just("emit"), st.sampled_from(KEYS)),
     st.tuples(st.just("work"), st.sampled_from("abcd")),
+    st.tuples(st.just("refuse"), st.sampled_from("abcd")),
+    st.tuples(st.just("go on"), st.just("")),
     st.tuples(st.just("join"), st.sampled_from("abcd")),
     st.tuples(st.just("leave"), st.sampled_from("abcd")),
     st.tuples(st.just("die"), st.sampled_from("abcd")),
@@ -110,6 +129,10 @@ def test_each_key_keeps_its_order_and_no_event_is_handled_twice_or_forgotten(scr
             world.emit(argument)
         elif move == "work":
             world.work(argument)
+        elif move == "refuse":
+            world.work(argument, unwilling=True)
+        elif move == "go on":
+            world.go_on()
         elif move == "join":
             world.placement.update(nodes | {argument})
         elif move == "leave":
@@ -117,7 +140,8 @@ def test_each_key_keeps_its_order_and_no_event_is_handled_twice_or_forgotten(scr
         elif move == "die" and argument in nodes:
             dead.add(argument)
             world.die(argument)
-    while any(world.streams.values()):
+    while any(world.streams.values()) or world.held_up:
+        world.go_on()
         for node in list(world.streams):
             world.work(node)
     for numbers in world.handled.values():
@@ -138,3 +162,23 @@ def test_only_blocks_that_move_are_held_and_only_while_something_is_on_its_way()
     world.placement.update({"a", "b", "c"})
     moved = {block for block in range(256) if world.placement.owner_of(block) != "a"}
     assert set(world.placement.holds) <= moved | {block_of("player-1")}
+
+
+def test_what_comes_back_after_it_was_sent_on_goes_again_before_what_still_waited_for_room():
+    world = World()
+    world.placement.update({"a"})
+    replicas = Placement("scores", outstanding=bool, fence=id, changed=list)
+    replicas.update({"a", "b"})
+    key = next(key for key in KEYS if replicas.owner_of(block_of(key)) == "b")
+    for _ in range(4):
+        world.emit(key)
+    world.placement.update({"a", "b"})
+    for _ in range(5):
+        world.work("a")
+    assert len(world.held_up) == 1
+    world.work("b", unwilling=True)
+    while any(world.streams.values()) or world.held_up:
+        world.go_on()
+        world.work("b")
+    assert world.handled == {key: [1, 2, 3, 4]}
+    assert not world.placement.holds

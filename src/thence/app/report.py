@@ -73,6 +73,8 @@ class NodeReport(Struct, frozen=True):
     bytes_written: int
     service_limits: dict[str, tuple[str, ...]] = {}
     """By service, the limits that all its handlers share."""
+    held: int = 0
+    """Events that wait here while their keys move from one replica to another."""
     cascades: CascadeTimes = CascadeTimes()
     """How long the cascades of root events emitted here took, in the last minute: of those that were followed to
     their end, because their receipts were kept or as a sample.
@@ -138,5 +140,6 @@ def report_on(runtime: Runtime) -> NodeReport:
             for service in runtime.services.values()
             if service.gates
         },
+        held=table.held,
         cascades=runtime.cascade_times.times(),
     )

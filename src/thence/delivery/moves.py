@@ -144,22 +144,18 @@ class KeyMoves:
         self, placement: Placement[Parcel], hold: Hold[Parcel], deadline: float
     ) -> None:
         """Go on when the new owner that was named is known here, or can't be known any more."""
-        if not hold.fenced:
-            # Something has come back meanwhile; its fence leads here again.
-            return
         owner = hold.new_owner
-        unknown = owner is not None and owner not in placement.nodes and not self._is_dead(owner)
-        unmoved = owner not in {None, hold.old_owner} and all(
-            placement.owner_of(block) == hold.old_owner for block in hold.blocks
-        )
-        if (unknown or unmoved) and self._loop.time() < deadline:
+        named = owner is not None and owner != hold.old_owner and not self._is_dead(owner)
+        unknown = owner not in placement.nodes
+        unmoved = all(placement.owner_of(block) == hold.old_owner for block in hold.blocks)
+        if named and (unknown or unmoved) and self._loop.time() < deadline:
             self._loop.call_later(LOOK_AGAIN, self._await_owner, placement, hold, deadline)
         else:
             self.send_on(placement, hold)
 
     def send_on(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
         """Send what waits to the new owner, in order, as far as there is room."""
-        while hold.fenced and (waiting := hold.returned or hold.waiting):
+        while waiting := hold.returned or hold.waiting:
             parcel = waiting[0]
             outlet = parcel.target.outlet_for(parcel.block)
             if outlet is None:
@@ -185,8 +181,7 @@ class KeyMoves:
                 self._flush()
                 return
         self._flush()
-        if hold.fenced:
-            placement.release(hold)
+        placement.release(hold)
 
 
 class HeldUp:

@@ -173,8 +173,15 @@ class RouteTable:
 
     @property
     def is_outstanding(self) -> bool:
-        """Whether peers have events of this node that have not ended."""
-        return any(o.outstanding for link in self.links.values() for o in link.outlets.values())
+        """Whether peers have, or are still to get, events of this node that have not ended."""
+        return self.held > 0 or any(
+            o.outstanding for link in self.links.values() for o in link.outlets.values()
+        )
+
+    @property
+    def held(self) -> int:
+        """How many events wait here while their keys move from one replica to another."""
+        return sum(placement.held for placement in self.placements.values() if placement.holds)
 
     def targets(self) -> Iterator[Target]:
         """Every service's wish for every event type."""

@@ -47,6 +47,17 @@ class Hold(Generic[P]):
     def __len__(self) -> int:
         return len(self.returned) + len(self.waiting)
 
+    def split(self, block: int, old_owner: str) -> Hold[P]:
+        """A hold of its own for that block, with what waits here for it."""
+        hold = Hold[P](old_owner)
+        self.blocks.discard(block)
+        for waiting in (self.returned, self.waiting):
+            hold.waiting.extend(parcel for parcel in waiting if parcel.block == block)
+            staying = [parcel for parcel in waiting if parcel.block != block]
+            waiting.clear()
+            waiting.extend(staying)
+        return hold
+
 
 class Placement(Generic[P]):
     """One emitter's view of one service's replicas.
@@ -73,6 +84,11 @@ class Placement(Generic[P]):
         self._outstanding = outstanding
         self._fence = fence
         self._changed = changed
+
+    @property
+    def held(self) -> int:
+        """How many events wait in holds."""
+        return sum(map(len, {id(hold): hold for hold in self.holds.values()}.values()))
 
     def owner_of(self, block: int) -> str | None:
         """The node that owns a block, None when there is no replica."""
@@ -108,21 +124,18 @@ class Placement(Generic[P]):
 
     def give_back(self, parcel: P, old_owner: str, new_owner: str) -> None:
         """``old_owner`` had not begun this event, and says whose it is now."""
-        hold = self.holds.get(parcel.block)
-        fresh = hold is None
-        # What was sent on may come back too; then whoever gave it back is to be asked once more.
-        again = hold is not None and hold.fenced
-        if hold is None:
-            hold = Hold[P](old_owner)
+        known = self.holds.get(parcel.block)
+        hold = known
+        if hold is None or hold.fenced:
+            # What was sent on may come back too: then what still waits for its turn comes after it.
+            hold = Hold[P](old_owner) if hold is None else hold.split(parcel.block, old_owner)
             hold.blocks.add(parcel.block)
             self.holds[parcel.block] = hold
         hold.returned.append(parcel)
         hold.new_owner = new_owner or None
-        if again:
-            hold.old_owner, hold.fenced = old_owner, False
-        if fresh:
+        if known is None:
             self._changed()
-        if fresh or again:
+        if known is not hold:
             self._fence(hold)
 
     def release(self, hold: Hold[P]) -> None:

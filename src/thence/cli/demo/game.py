@@ -125,7 +125,10 @@ class Game:
             show()
             reports = self.reports
             counts = tally(reports)
-            busy = any(route.outstanding for report in reports for route in report.routes)
+            busy = any(
+                report.held or any(route.outstanding for route in report.routes)
+                for report in reports
+            )
             walking = tried(counts, MOVED) < self.periods.walk.until
             now = time.monotonic()
             if counts != before:
