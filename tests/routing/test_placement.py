@@ -69,7 +69,7 @@ class World:
             return
         one = self.streams[node].popleft()
         if isinstance(one, Hold):
-            self.given_back = {mark for mark in self.given_back if mark[0] != node}
+            self.given_back -= {(node, block) for block in one.blocks}
             self.release(one)
         elif (node, one.block) in self.given_back:
             self.placement.give_back(one, node, self.placement.owner_of(one.block) or "")

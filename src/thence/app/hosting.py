@@ -144,7 +144,7 @@ class Hosting:
         """Nothing comes over that link any more."""
         for service in self.services.values():
             if service.ownership is not None:
-                service.ownership.fenced(link)
+                service.ownership.forget(link)
 
     def blocks_released(self, service: str) -> None:
         """Another replica of a service has let go of keys."""
@@ -153,22 +153,29 @@ class Hosting:
             hosted.ownership.take()
             self.admission.wake()
 
-    def fence(self, service: str, link: Link, ended: Callable[[], None]) -> None:
-        """Call ``ended`` when all keyed events that came over that link for a service have ended."""
+    def fence(
+        self, service: str, link: Link, blocks: Iterable[int], ended: Callable[[], None]
+    ) -> None:
+        """Call ``ended`` when all keyed events that came over that link for a service have ended.
+
+        None of ``blocks`` come before that.
+        """
         hosted = self.services.get(service)
         if hosted is None:
             ended()
         else:
-            self.admission.fence(hosted, link, ended)
+            self.admission.fence(hosted, link, blocks, ended)
 
-    def fence_locally(self, service: str, ended: Callable[[], None]) -> None:
+    def fence_locally(
+        self, service: str, blocks: frozenset[int], ended: Callable[[], None]
+    ) -> None:
         """The same for what this node itself has emitted."""
         hosted = self.services.get(service)
         if hosted is None:
             self._loop.call_soon(ended)
         else:
             # What was emitted in this tick is still in the line.
-            self._loop.call_soon(self.admission.fence, hosted, self.line, ended)
+            self._loop.call_soon(self.admission.fence, hosted, self.line, blocks, ended)
 
     # -- setting up
 

@@ -66,7 +66,7 @@ class Runtime:
             name,
             catalog,
             discovery.is_dead,
-            lambda service, ended: self.hosting.fence_locally(service, ended),  # noqa: PLW0108 - made below
+            lambda service, blocks, ended: self.hosting.fence_locally(service, blocks, ended),  # noqa: PLW0108 - made below
             self.peers.cork,
             budget,
             self.tracker,

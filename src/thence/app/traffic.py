@@ -246,8 +246,10 @@ class NodeTraffic:
                 self.hosting.fleet.lent(link, message)
             case Ready():
                 self._peer_ready(link)
-            case Fence(number, service):
-                self.hosting.fence(service, link, lambda: link.say_after_debts(Fenced(number)))
+            case Fence(number, service, blocks):
+                self.hosting.fence(
+                    service, link, blocks, lambda: link.say_after_debts(Fenced(number))
+                )
             case Fenced():
                 self.table.moves.fenced(message)
             case Moved():

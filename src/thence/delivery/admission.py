@@ -8,7 +8,7 @@ it has ended.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from operator import itemgetter
 
 from thence.cascade.settlement import Branches
@@ -345,17 +345,30 @@ class Admission:
 
     # -- fences, and the end of everything
 
-    def fence(self, service: HostedService, source: Source, ended: Callable[[], None]) -> None:
-        """Call ``ended`` when all keyed arrivals from ``source`` so far have ended."""
-        if service.ownership is not None:
-            service.ownership.fenced(source)
+    def fence(
+        self,
+        service: HostedService,
+        source: Source,
+        blocks: Iterable[int],
+        ended: Callable[[], None],
+    ) -> None:
+        """Call ``ended`` when all keyed arrivals from ``source`` so far have ended.
+
+        None of ``blocks`` come from there before that.
+        """
+
+        def passed() -> None:
+            if service.ownership is not None:
+                service.ownership.fenced(source, blocks)
+            ended()
+
         before = {
             a for a in service.unfinished if a.source is source and a.subscription.key is not None
         }
         if before:
-            service.fences.append((before, ended))
+            service.fences.append((before, passed))
         else:
-            ended()
+            passed()
 
     def _lower_fences(self, service: HostedService, arrival: Arrival) -> None:
         for fence in list(service.fences):

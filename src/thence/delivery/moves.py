@@ -55,7 +55,7 @@ class KeyMoves:
         *,
         node: str,
         link_to: Callable[[str], Link | None],
-        fence_locally: Callable[[str, Callable[[], None]], None],
+        fence_locally: Callable[[str, frozenset[int], Callable[[], None]], None],
         decode: Callable[[str, bytes], Event],
         is_dead: Callable[[str], bool],
         lose: Callable[[Target, str], None],
@@ -78,13 +78,15 @@ class KeyMoves:
         number = self._last
         self._open[number] = (placement, hold)
         if hold.old_owner == self._node:
-            self._fence_locally(placement.service, lambda: self.fenced(Fenced(number)))
+            self._fence_locally(
+                placement.service, frozenset(hold.blocks), lambda: self.fenced(Fenced(number))
+            )
             return
         link = self._link_to(hold.old_owner)
         if link is None:
             self._loop.call_soon(self.fenced, Fenced(number))
         else:
-            link.say_after_events(Fence(number, placement.service))
+            link.say_after_events(Fence(number, placement.service, tuple(hold.blocks)))
 
     def fenced(self, message: Fenced) -> None:
         """Everything before that fence has ended."""

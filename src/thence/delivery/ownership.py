@@ -102,8 +102,14 @@ class Ownership:
         """Whether an arrival has to go back because one before it did."""
         return (source, block) in self._given_back
 
-    def fenced(self, source: Source) -> None:
-        """``source`` knows of everything that went back to it, or is gone."""
+    def fenced(self, source: Source, blocks: Iterable[int]) -> None:
+        """``source`` knows of everything of these blocks that went back to it."""
+        if self._given_back:
+            self._given_back.difference_update([(source, block) for block in blocks])
+            self._note()
+
+    def forget(self, source: Source) -> None:
+        """``source`` is gone."""
         if self._given_back:
             self._given_back = {mark for mark in self._given_back if mark[0] is not source}
             self._note()

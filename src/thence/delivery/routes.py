@@ -46,7 +46,7 @@ class RouteTable:
         name: str,
         catalog: Catalog,
         is_dead: Callable[[str], bool],
-        fence_locally: Callable[[str, Callable[[], None]], None],
+        fence_locally: Callable[[str, frozenset[int], Callable[[], None]], None],
         cork: Cork,
         budget: Budget,
         tracker: Tracker,

@@ -110,10 +110,14 @@ class Ended(Struct, array_like=True, tag=4, frozen=True):
 
 
 class Fence(Struct, array_like=True, tag=5, frozen=True):
-    """Say :class:`Fenced` when all events sent before this, for that service's keys, have ended."""
+    """Say :class:`Fenced` when all events sent before this, for that service's keys, have ended.
+
+    Nothing of ``blocks`` is sent before that.
+    """
 
     number: int
     service: str
+    blocks: tuple[int, ...]
 
 
 class Fenced(Struct, array_like=True, tag=6, frozen=True):
