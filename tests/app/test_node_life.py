@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,6 +44,45 @@ def test_a_node_may_be_started_in_one_task_and_closed_in_another() -> None:
         await node.emit(Found(player=player))
 
     run(main())
+
+
+class Lost(Event, key="player"):
+    player: str
+
+
+def test_nothing_of_a_closed_node_stays_in_memory() -> None:
+    nodes: list[weakref.ref[object]] = []
+
+    async def main() -> None:
+        service, mesh = Service("finder"), "memory:forgotten"
+
+        @service.on(Found)
+        async def note(found: Found, ctx: Context) -> None:
+            if found.player == "bob":
+                await asyncio.sleep(0)
+
+        @service.on(Lost)
+        async def note_too(lost: Lost) -> None: ...
+
+        async with Node(service, mesh=mesh) as one, Node(mesh=mesh) as two:
+            for node in (one, two):
+                await node.emit(Found(player="ana"))
+                await node.emit(Found(player="bob"))
+                await node.emit(Lost(player="ana"))
+            await asyncio.sleep(1)
+            nodes.extend(
+                weakref.ref(node._runtime.hosting.dispatcher)  # type: ignore[union-attr]
+                for node in (one, two)
+            )
+
+    async def another() -> None:
+        async with Node(mesh="memory:another"):
+            ...
+
+    run(main())
+    run(another())
+    gc.collect()
+    assert [node() for node in nodes] == [None, None]
 
 
 def test_a_node_that_is_not_running_says_what_to_do() -> None:

@@ -62,9 +62,14 @@ def run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         gc.collect()
         await asyncio.sleep(0)
 
-    with asyncio.Runner(loop_factory=LOOPS[loop], debug=loop == "asyncio-debug") as runner:
-        runner.run(watched())
-    gc.collect()
+    # What was there before is nobody's business here, and to look through it would take long.
+    gc.freeze()
+    try:
+        with asyncio.Runner(loop_factory=LOOPS[loop], debug=loop == "asyncio-debug") as runner:
+            runner.run(watched())
+        gc.collect()
+    finally:
+        gc.unfreeze()
     assert not problems, problems
 
 

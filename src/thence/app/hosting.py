@@ -133,6 +133,14 @@ class Hosting:
             for handler in service.handlers:
                 handler.close()
 
+    def dissolve(self) -> None:
+        """Nothing arrives any more: let nothing be kept alive that has ended."""
+        if not self.is_busy:
+            self.line.close()
+            # The codec remembers the unions of classes that it was last asked for, and all that these hold.
+            for subscription in self.subscriptions.values():
+                subscription.arrival.subscription = None
+
     def replicas_changed(self, services: Iterable[str]) -> None:
         """Nodes have come or gone that host these services."""
         for name in services:

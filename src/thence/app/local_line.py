@@ -81,6 +81,12 @@ class LocalLine:
             self._to_track.clear()
         self._process(self, arrivals)
 
+    def close(self) -> None:
+        """What stands here still is never handled. Let go of everything."""
+        self._process = _ignore
+        self._waiting.clear()
+        self.outlets.clear()
+
     # -- as a source
 
     def name_of(self, number: int) -> str:
@@ -105,3 +111,7 @@ class LocalLine:
 
     def advise(self, advice: Advice) -> None:
         """Between here and here nothing is saved by it."""
+
+
+def _ignore(line: LocalLine, arrivals: list[Arrival]) -> None:
+    """There is nobody any more to handle them."""

@@ -168,6 +168,11 @@ class Runtime:
         self.hosting.close()
         self._losses.close()
         await self.peers.close()
+        # Arrivals refer to where they came from, and the garbage collector does not see it: whoever keeps one, in
+        # an error's traceback for instance, would keep all of this for ever.
+        self.hosting.dissolve()
+        self.tracker.forget()
+        self.traffic.forget()
 
     # -- the operator's hand, and those who watch
 

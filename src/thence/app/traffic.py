@@ -6,7 +6,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Union
+from functools import reduce
+from operator import or_
+from typing import Any
 
 import msgspec
 
@@ -92,8 +94,15 @@ class NodeTraffic:
         self.hosting, self.table = hosting, table
         self._process = hosting.dispatcher.process
         if hosting.subscriptions:
-            kinds: Any = Union[tuple(s.arrival for s in hosting.subscriptions.values())]  # noqa: UP007
+            # Not Union[...], which remembers its members, and all they hold, after this node's end.
+            kinds: Any = reduce(or_, (s.arrival for s in hosting.subscriptions.values()))
             self._decode = msgspec.msgpack.Decoder[list[Arrival]](list[kinds]).decode
+
+    def forget(self) -> None:
+        """Nothing comes any more: let go of those that it was led to."""
+        del self.hosting, self.table, self._process
+        self._decode = None
+        self._answers = {}
 
     # -- who comes and goes
 

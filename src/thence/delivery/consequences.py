@@ -82,8 +82,12 @@ class ConsequenceEmits:
             )
             payload, body = route.seal(result)
             lineage = self._lineage_below(handler, arrival)
-            credits = self.credits_of(handler, arrival)
-            _leave(handler, arrival, 0)
+            if arrival.left is None and handler.budget is None and not arrival.subscription.several:
+                credits = arrival.credits
+                arrival.credits = 0
+            else:
+                credits = self.credits_of(handler, arrival)
+                _leave(handler, arrival, 0)
             if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
                 self._send(route, payload, body, lineage, credits, arrival.record)
         else:
@@ -136,7 +140,8 @@ class ConsequenceEmits:
         self, route: Route, payload: bytes, body: Event, lineage: Lineage, credits: int
     ) -> bool:
         """Send, if there is no choice to make, room everywhere, and enough of the budget: whether that was so."""
-        if lineage.depth > lineage.max_depth:
+        path = lineage.path
+        if path is None or path.depth > lineage.max_depth:
             return False
         sender = self._sender
         outlet = route.single

@@ -115,8 +115,13 @@ class Dispatcher:
                     carriers.lose(carrier)
                     raise
                 finally:
-                    if self._touched:
-                        self._acknowledge(source)
+                    # What the batch has ended so far.
+                    for subscription in self._touched:
+                        source.owe(
+                            subscription.number, subscription.done, subscription.acknowledge_at
+                        )
+                        subscription.done = 0
+                    self._touched.clear()
                 if through and carrier.context_kept:
                     return
                 if not through:
@@ -124,6 +129,7 @@ class Dispatcher:
                 carriers.lose(carrier)
         finally:
             self._processing = False
+            self._arrival = None
 
     async def _work(self, carrier: Carrier) -> None:
         """One batch after another, on one carrier."""
@@ -348,13 +354,6 @@ class Dispatcher:
         self.admission.ended(handler, arrival)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
-
-    def _acknowledge(self, source: Source) -> None:
-        """Acknowledge what the batch has ended so far."""
-        for subscription in self._touched:
-            source.owe(subscription.number, subscription.done, subscription.acknowledge_at)
-            subscription.done = 0
-        self._touched.clear()
 
     def _note_handled(self, handler: HostedHandler, arrival: Arrival) -> None:
         assert self.observer is not None

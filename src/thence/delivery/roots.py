@@ -71,7 +71,8 @@ class RootEmits:
         pauses = count >= self._attend_at and self._attend(receipt)
         if pauses or self._cork.alone:
             self._tracker.decide_alone(receipt)
-            self._cork.release()
+            if self._cork.alone:
+                self._cork.flush()
         if pauses:
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)

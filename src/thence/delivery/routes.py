@@ -125,7 +125,8 @@ class RouteTable:
         """The connection ended; what was unacknowledged on it is lost."""
         node = link.node
         del self.links[node]
-        outlets = link.outlets.values()
+        outlets = tuple(link.outlets.values())
+        link.outlets.clear()
         for outlet in outlets:
             target = outlet.target
             del target.outlets[node]

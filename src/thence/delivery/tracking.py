@@ -50,6 +50,10 @@ class Tracker:
         self._next_sample = 0.0
         self._sample_every = round(1 / sample_share) if sample_share else 0
 
+    def forget(self) -> None:
+        """Keep no receipt any more: the garbage collector does not see what it refers to."""
+        self.last = Receipt(0, _NOWHERE)
+
     def keep_last(self) -> None:
         """Somebody keeps the last receipt, and there is another now."""
         if self.last.sequence > self._decided:

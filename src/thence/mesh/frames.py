@@ -32,6 +32,7 @@ MESSAGE = 2
 
 HEADER = 5
 STAMP = 4
+SHORTEST = HEADER + STAMP
 MAX_FRAME = 8 * 1024 * 1024
 """Bytes that a frame's body may have. A type's byte budget stays well below it."""
 
@@ -74,10 +75,11 @@ class FrameReader:
 
         By far the most frequent case, with the least that can be done for it.
         """
-        if len(data) > HEADER + STAMP and not self._kept:
+        size = len(data)
+        if size > SHORTEST and not self._kept:
             length, kind, self.stamp = _read_events_header(data)
-            if kind == EVENTS and length == len(data) - HEADER <= self.max_frame:
-                return data[HEADER + STAMP :]
+            if kind == EVENTS and length == size - HEADER <= self.max_frame:
+                return data[SHORTEST:]
         return None
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
