@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from types import SimpleNamespace
 from typing import Any
@@ -47,7 +48,9 @@ def read(reader: FrameReader, piece: bytes) -> list[tuple[int, bytes]]:
     batch = reader.single_batch(piece)
     if batch is None:
         return reader.feed(piece)
-    return [(EVENTS, reader.stamp.to_bytes(STAMP, "big") + batch)]
+    body = piece[HEADER:]
+    assert batch == body[STAMP:]
+    return [(EVENTS, body)]
 
 
 @given(frames, cuts)
@@ -99,9 +102,9 @@ def test_a_frame_of_events_is_an_array_of_what_was_appended() -> None:
     frame = EventsFrame()
     frame.buffer += b"\x01\x02"
     frame.count = 2
-    body = b"\0\0\x04\xd2\xdd\0\0\0\x02\x01\x02"
+    body = struct.pack(">d", 1.2345) + b"\xdd\0\0\0\x02\x01\x02"
     assert read(FrameReader(), bytes(frame.take(1.2345))) == [(EVENTS, body)]
-    assert stamped(body) == (1234, b"\xdd\0\0\0\x02\x01\x02")
+    assert stamped(body) == (1.2345, b"\xdd\0\0\0\x02\x01\x02")
     assert frame.count == 0
 
 
@@ -112,7 +115,7 @@ def test_a_frame_of_events_without_any_is_refused(size: int) -> None:
     assert refused.value.reason == "garbage"
 
 
-@pytest.mark.parametrize("running", [0.0, 1234.5, 2.0**32 / 1000 - 1, 2.0**32 / 1000 * 3 + 0.2])
+@pytest.mark.parametrize("running", [0.0, 1234.5, 1e9])
 @pytest.mark.parametrize("passed", [0.0, 0.04, 0.2, 31.0, 86_400.0])
 @pytest.mark.parametrize("behind", [0.0, 5000.25, -700.125])
 def test_a_link_knows_when_a_frame_was_sent_however_long_its_peer_has_been_running(
@@ -144,6 +147,20 @@ def test_a_frame_stamped_a_little_ahead_of_its_reader_was_sent_just_now() -> Non
         link._receive(*stamped(bytes(EventsFrame().take(100.0))[HEADER:]))
         assert not link.stale
         assert link.sent_at == 99.9
+
+    run(main())
+
+
+@pytest.mark.parametrize("stamp", [float("nan"), float("inf"), -float("inf"), -1e300])
+def test_a_frame_said_to_be_sent_at_no_moment_at_all_was_sent_at_one(stamp: float) -> None:
+    async def main() -> None:
+        owner: Any = SimpleNamespace(
+            cork=None, departures=None, received=lambda *_: None, now=lambda: 100.0
+        )
+        link = Link(owner, dialled=False)
+        link.behind = 0.0
+        link._receive(*stamped(bytes(EventsFrame().take(stamp))[HEADER:]))
+        assert math.isfinite(link.sent_at)
 
     run(main())
 

@@ -86,7 +86,7 @@ class NodeTraffic:
         self._node = node
         self._name = name
         self._now = now
-        self._answers = answers
+        self._answers: Mapping[str, Callable[[bytes], bytes]] = answers
         self._decode: Callable[[bytes], list[Arrival]] | None = None
 
     def serve(self, hosting: Hosting, table: RouteTable) -> None:

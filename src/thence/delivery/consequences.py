@@ -25,6 +25,8 @@ from thence.events.lineage import Lineage
 
 __all__ = ["ConsequenceEmits", "undeclared"]
 
+DEFAULT_DEPTH, DEFAULT_SECONDS = DEFAULT.depth, DEFAULT.seconds
+
 
 class ConsequenceEmits:
     """The emits of one node's handlers."""
@@ -193,11 +195,14 @@ class ConsequenceEmits:
         """The lineage of a consequence of the event that arrived."""
         source, sequence = arrival.source, arrival.sequence
         node = root_node = source.node
+        if arrival.extras is None and budget is None and handler.budget is None:
+            deadline = arrival.due or source.sent_at + DEFAULT_SECONDS
+            return Lineage(handler.path, node, sequence, node, sequence, deadline, DEFAULT_DEPTH)
         root_sequence, path = sequence, handler.path
         above = None if arrival.extras is None else full_lineage_of(arrival)
         if above is None:
-            max_depth = DEFAULT.depth
-            deadline = arrival.due or source.sent_at + DEFAULT.seconds
+            max_depth = DEFAULT_DEPTH
+            deadline = arrival.due or source.sent_at + DEFAULT_SECONDS
         else:
             deadline, max_depth = above.deadline, above.max_depth
             if above.path is not None:

@@ -101,10 +101,13 @@ class Dispatcher:
         """
         self._processing = True
         carriers = self._carriers
+        idle = carriers.idle
         arrivals = iter(batch)
         try:
             while True:
-                carrier = carriers.first()
+                carrier = idle[-1] if idle else None
+                if carrier is None or not carrier.started or carrier.parked.done():
+                    carrier = carriers.first()
                 if carrier is None:
                     self._process_without_carrier(source, arrivals)
                     return

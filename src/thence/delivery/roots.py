@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from sys import getrefcount
 
 from msgspec.structs import replace
@@ -58,21 +59,23 @@ class RootEmits:
             was_put = True
         else:
             was_put = budget is None and self._put(route, payload, body)
-        if was_put:
-            receipt = Receipt(sender.sequence, route.sending)
-            tracker = self._tracker
-            if getrefcount(tracker.last) > UNKEPT:
-                tracker.keep_last()
-            tracker.last = receipt
-            tracker.undecided = True
-        else:
+        tracker, cork = self._tracker, self._cork
+        if not was_put:
             receipt = await self._emit_patiently(route, payload, body, budget)
+        else:
+            receipt = Receipt(sender.sequence, route.sending)
+            if not cork.alone:
+                if getrefcount(tracker.last) > UNKEPT:
+                    tracker.keep_last()
+                tracker.last = receipt
+                tracker.undecided = True
         self._count = count = self._count + 1
         pauses = count >= self._attend_at and self._attend(receipt)
-        if pauses or self._cork.alone:
-            self._tracker.decide_alone(receipt)
-            if self._cork.alone:
-                self._cork.flush()
+        if pauses or cork.alone:
+            # It leaves before whoever awaits this has got the receipt.
+            tracker.decide_for(sys._getframe(1), receipt)
+            if cork.alone:
+                cork.flush()
         if pauses:
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)

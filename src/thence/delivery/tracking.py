@@ -9,7 +9,6 @@ from __future__ import annotations
 import dis
 import math
 import random
-import sys
 import time
 from collections.abc import Callable
 from sys import getrefcount
@@ -43,6 +42,10 @@ class Tracker:
         self._fresh: list[Receipt] = []
         """Other receipts of events that have not left yet."""
         self._decided = 0
+        self._code: CodeType | None = None
+        self._offset = 0
+        self._discards = False
+        """Whether the place in this code throws the receipt away."""
         self.branches = branches
         self.settled: Callable[[float], None] = lambda _seconds: None
         """Called with the duration of every tracked cascade that has ended."""
@@ -77,18 +80,17 @@ class Tracker:
         self._fresh.append(receipt)
         self.undecided = True
 
-    def decide_alone(self, receipt: Receipt) -> None:
-        """Decide about an event that leaves while the caller of ``emit``, its caller, has not got the receipt."""
+    def decide_for(self, frame: FrameType, receipt: Receipt) -> None:
+        """Decide about an event that leaves while ``frame``, which awaits its receipt, has not got it."""
+        if frame.f_lasti != self._offset or frame.f_code is not self._code:
+            self._code, self._offset = frame.f_code, frame.f_lasti
+            self._discards = discards_result(frame)
         if receipt is self.last:
             self._decided = receipt.sequence
             self.undecided = bool(self._fresh)
         elif self._fresh and self._fresh[-1] is receipt:
             self._fresh.pop()
-        frame = sys._getframe(2)
-        known = _known.get((id(frame.f_code), frame.f_lasti))
-        if known is None or known[0] is not frame.f_code:
-            known = (frame.f_code, discards_result(frame))
-        if receipt.root is None and not known[1]:
+        if not self._discards and receipt.root is None:
             self.track(receipt)
 
     def track(self, receipt: Receipt) -> Root:

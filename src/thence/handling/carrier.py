@@ -166,7 +166,8 @@ class CarrierPool:
         self.base = contextvars.copy_context()
         """The context in which every run begins."""
         self._spare = spare
-        self._idle: list[Carrier] = []
+        self.idle: list[Carrier] = []
+        """The last is the first one to be used."""
         self._replenish()
 
     def first(self) -> Carrier | None:
@@ -174,7 +175,7 @@ class CarrierPool:
 
         It stays the first one until it is said to be lost.
         """
-        idle = self._idle
+        idle = self.idle
         while idle:
             carrier = idle[-1]
             if carrier.started and not carrier.parked.done():
@@ -188,18 +189,18 @@ class CarrierPool:
     def lose(self, carrier: Carrier) -> None:
         """The carrier's work has suspended, or changed its context: it carries nothing more from now on."""
         carrier.retire()
-        if carrier in self._idle:
-            self._idle.remove(carrier)
+        if carrier in self.idle:
+            self.idle.remove(carrier)
         self._replenish()
 
     def _replenish(self) -> None:
         # They start in the next tick.
-        while len(self._idle) < self._spare:
-            self._idle.insert(0, Carrier(self._loop, self.base, self._work))
+        while len(self.idle) < self._spare:
+            self.idle.insert(0, Carrier(self._loop, self.base, self._work))
 
     def close(self) -> None:
         """End the idle carriers; those at work end with their work."""
         self._spare = 0
-        for carrier in self._idle:
+        for carrier in self.idle:
             carrier.retire()
-        self._idle.clear()
+        self.idle.clear()

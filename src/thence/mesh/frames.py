@@ -2,7 +2,7 @@
 
 A frame is four bytes of length (big-endian, of what follows the next byte), one byte that says what follows,
 and that. Events travel as one MessagePack array a frame, so that a receiver decodes a whole batch in one call;
-before it stands when the frame was sent, in four bytes: the sender's stopwatch, in milliseconds. Everything
+before it stands when the frame was sent: the sender's stopwatch in seconds, a big-endian double. Everything
 else is a message of :mod:`thence.mesh.messages`.
 """
 
@@ -19,7 +19,6 @@ __all__ = [
     "MAX_FRAME",
     "MESSAGE",
     "STAMP",
-    "STAMPS",
     "BadFrame",
     "EventsFrame",
     "FrameReader",
@@ -31,18 +30,19 @@ EVENTS = 1
 MESSAGE = 2
 
 HEADER = 5
-STAMP = 4
+STAMP = 8
 SHORTEST = HEADER + STAMP
 MAX_FRAME = 8 * 1024 * 1024
 """Bytes that a frame's body may have. A type's byte budget stays well below it."""
 
 _header = struct.Struct(">IB")
 _read_header: Callable[..., tuple[int, int]] = _header.unpack_from
-_events_header = struct.Struct(">IBIBI")
-_read_events_header: Callable[..., tuple[int, int, int]] = struct.Struct(">IBI").unpack_from
+_events_header = struct.Struct(">IBdBI")
+_pack_events_header = _events_header.pack_into
+_read_events_header: Callable[..., tuple[int, int, float]] = struct.Struct(">IBd").unpack_from
+_read_stamp: Callable[..., tuple[float]] = struct.Struct(">d").unpack_from
 _ARRAY32 = 0xDD
-STAMPS = 0xFFFFFFFF
-"""What a stamp is counted up to, before it begins at 0 again."""
+_EMPTY = bytes(_events_header.size)
 
 
 class BadFrame(ThenceError):
@@ -60,8 +60,8 @@ class FrameReader:
 
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self.max_frame = max_frame
-        self.stamp = 0
-        """What stands before the events that :meth:`single_batch` has found."""
+        self.stamp = 0.0
+        """When the events were sent that :meth:`single_batch` has found."""
         self._kept = bytearray()
         self._needed: int = HEADER
 
@@ -117,14 +117,14 @@ class FrameReader:
         return frames
 
 
-def stamped(body: bytes) -> tuple[int, bytes]:
-    """The stamp in the body of a frame of events, and the events.
+def stamped(body: bytes) -> tuple[float, bytes]:
+    """When a frame of events was sent, and the events in its body.
 
     :raises BadFrame: it is too short.
     """
     if len(body) <= STAMP:
         raise BadFrame("garbage", f"a frame of events of {len(body)} bytes")
-    return int.from_bytes(body[:STAMP], "big"), body[STAMP:]
+    return _read_stamp(body)[0], body[STAMP:]
 
 
 def message_frame(body: bytes) -> bytes:
@@ -138,16 +138,13 @@ class EventsFrame:
     __slots__ = ("buffer", "count")
 
     def __init__(self) -> None:
-        self.buffer = bytearray(_events_header.size)
+        self.buffer = bytearray(_EMPTY)
         self.count = 0
 
     def take(self, now: float = 0.0) -> bytearray:
         """The finished frame, sent ``now``; what is appended from now on belongs to the next."""
         buffer = self.buffer
-        stamp = int(now * 1000) & STAMPS
-        _events_header.pack_into(
-            buffer, 0, len(buffer) - HEADER, EVENTS, stamp, _ARRAY32, self.count
-        )
-        self.buffer = bytearray(_events_header.size)
+        _pack_events_header(buffer, 0, len(buffer) - HEADER, EVENTS, now, _ARRAY32, self.count)
+        self.buffer = bytearray(_EMPTY)
         self.count = 0
         return buffer

@@ -20,7 +20,6 @@ from thence.events.lineage import Path
 from thence.mesh.cork import Cork
 from thence.mesh.frames import (
     EVENTS,
-    STAMPS,
     BadFrame,
     EventsFrame,
     FrameReader,
@@ -59,8 +58,10 @@ MAX_ID = 64
 MAX_NAMES = 4096
 """Node ids that one side may name to the other before numbering starts anew."""
 
-FRESH = 50
-"""Milliseconds on their way after which events may have outlived something."""
+FRESH = 0.05
+"""Seconds on their way after which events may have outlived something."""
+LONGEST = 1e6
+"""Seconds that anything can have been on its way."""
 
 MAX_PATHS = 4096
 """Paths that one side may name to the other before numbering starts anew."""
@@ -206,10 +207,10 @@ class Link(asyncio.Protocol):
             batch = self._reader.single_batch(data)
             if batch is not None and self.established:
                 # The lines of _receive.
-                now = self._now()
-                late = (int((now - self.behind) * 1000) - self._reader.stamp) & STAMPS
-                self.stale = FRESH < late <= STAMPS // 2
-                self.sent_at = now - late / 1000 if self.stale else now
+                self.sent_at = now = self._now()
+                self.stale = stale = now - self.behind - self._reader.stamp > FRESH
+                if stale:
+                    self._note_late(self._reader.stamp)
                 self._received(self, batch)
             else:
                 self._take_apart(data)
@@ -438,13 +439,15 @@ class Link(asyncio.Protocol):
             if self._ending is not None:
                 return
 
-    def _receive(self, stamp: int, events: bytes) -> None:
-        now = self._now()
-        late = (int((now - self.behind) * 1000) - stamp) & STAMPS
-        # Half a round late is a little early: two stopwatches are never compared exactly.
-        self.stale = FRESH < late <= STAMPS // 2
-        self.sent_at = now - late / 1000 if self.stale else now
+    def _receive(self, stamp: float, events: bytes) -> None:
+        self.sent_at = now = self._now()
+        self.stale = stale = now - self.behind - stamp > FRESH
+        if stale:
+            self._note_late(stamp)
         self._received(self, events)
+
+    def _note_late(self, stamp: float) -> None:
+        self.sent_at -= min(self.sent_at - self.behind - stamp, LONGEST)
 
     def _hear(self, body: bytes) -> None:
         try:
