@@ -6,9 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
-from operator import or_
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -95,7 +93,9 @@ class NodeTraffic:
         self._process = hosting.dispatcher.process
         if hosting.subscriptions:
             # Not Union[...], which remembers its members, and all they hold, after this node's end.
-            kinds: Any = reduce(or_, (s.arrival for s in hosting.subscriptions.values()))
+            kinds, *more = (cast(Any, s.arrival) for s in hosting.subscriptions.values())
+            for kind in more:
+                kinds |= kind
             self._decode = msgspec.msgpack.Decoder[list[Arrival]](list[kinds]).decode
 
     def forget(self) -> None:
