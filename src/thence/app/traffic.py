@@ -93,9 +93,10 @@ class NodeTraffic:
         self._process = hosting.dispatcher.process
         if hosting.subscriptions:
             # Not Union[...], which remembers its members, and all they hold, after this node's end.
-            kinds, *more = (cast(Any, s.arrival) for s in hosting.subscriptions.values())
-            for kind in more:
-                kinds |= kind
+            kinds: Any = None
+            for subscription in hosting.subscriptions.values():
+                arrival = cast(Any, subscription.arrival)
+                kinds = arrival if kinds is None else kinds | arrival
             self._decode = msgspec.msgpack.Decoder[list[Arrival]](list[kinds]).decode
 
     def forget(self) -> None:

@@ -246,9 +246,9 @@ class LinkOutlet(Outlet):
         link = self.link
         events = link.events
         count = events.count
-        if count and not count & 7:
+        if not count & 7 and count:
             link.cut_frame()
-            events = link.events
+            count = events.count
         credits = self.root_credits
         form = (
             (self.number, sequence, Raw(payload), credits)
@@ -256,8 +256,8 @@ class LinkOutlet(Outlet):
             else (self.number, sequence, Raw(payload))
         )
         _encode_into(form, events.buffer, -1)
-        events.count = count = events.count + 1
-        if count == 1 and not link.dirty:
+        events.count = count + 1
+        if not count and not link.dirty:
             link.dirty = True
             link.cork.touch_by_event(link)
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import sys
 from sys import getrefcount
+from types import FrameType
 
 from msgspec.structs import replace
 
@@ -39,58 +40,63 @@ class RootEmits:
         self._cork = sender.cork
         self._tracker = sender.tracker
         self._count = 0
-        """Events emitted."""
-        self._pause_at: float = BURST
+        """Events emitted, as of the last time that something else was attended to."""
+        self._pause_at = BURST
         self._sample_at = self._tracker.until_sample()
-        self._attend_at = min(self._pause_at, self._sample_at)
+        self._unattended = self._stride = int(min(self._pause_at, self._sample_at))
+        """How many events remain until the next time, and did so after the last."""
 
     async def emit(self, event: Event, budget: Budget | None = None) -> Receipt:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
-        sender = self._sender
+        sender, cork = self._sender, self._cork
         route = self._routes.get(event.__class__) or sender.table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
         outlet = route.root_outlet
+        receipt = None
         if budget is None and outlet is not None and outlet.room > 0 and sender.observer is None:
             # The lines of _put for one outlet.
-            sender.sequence = sender.sequence + 1
+            sender.sequence = sequence = sender.sequence + 1
             outlet.room -= 1
-            outlet.send_root(sender.sequence, payload, body)
+            outlet.send_root(sequence, payload, body)
             route.emitted += 1
-            was_put = True
-        else:
-            was_put = budget is None and self._put(route, payload, body)
-        tracker, cork = self._tracker, self._cork
-        if not was_put:
+        elif budget is not None or not self._put(route, payload, body):
             receipt = await self._emit_patiently(route, payload, body, budget)
-        else:
+        if receipt is None:
             receipt = Receipt(sender.sequence, route.sending)
             if not cork.alone:
+                tracker = self._tracker
                 if getrefcount(tracker.last) > UNKEPT:
                     tracker.keep_last()
                 tracker.last = receipt
                 tracker.undecided = True
-        self._count = count = self._count + 1
-        pauses = count >= self._attend_at and self._attend(receipt)
-        if pauses or cork.alone:
+        self._unattended = unattended = self._unattended - 1
+        if not unattended:
+            await self._attend(receipt, sys._getframe(1))
+        elif cork.alone:
             # It leaves before whoever awaits this has got the receipt.
-            tracker.decide_for(sys._getframe(1), receipt)
-            if cork.alone:
-                cork.flush()
-        if pauses:
-            # A loop of emits that never has to wait would keep everything else from running.
-            await asyncio.sleep(0)
+            self._tracker.decide_for(sys._getframe(1), receipt)
+            cork.flush()
         return receipt
 
-    def _attend(self, receipt: Receipt) -> bool:
-        """Have the event tracked as a sample if it is its turn; whether it is time to let the loop go round."""
+    async def _attend(self, receipt: Receipt, emitting: FrameType) -> None:
+        """Follow the event as a sample, or let the loop go round, if it is time for that.
+
+        ``emitting`` is the frame that emits it, and has not got the receipt.
+        """
+        self._count += self._stride
         if self._count >= self._sample_at:
             self._sample_at = self._count + self._tracker.until_sample()
             self._tracker.sample(receipt)
         pauses = self._count >= self._pause_at
         if pauses:
             self._pause_at = self._count + BURST
-        self._attend_at = min(self._pause_at, self._sample_at)
-        return pauses
+        self._unattended = self._stride = int(min(self._pause_at, self._sample_at) - self._count)
+        if pauses or self._cork.alone:
+            self._tracker.decide_for(emitting, receipt)
+            self._cork.release()
+        if pauses:
+            # A loop of emits that never has to wait would keep everything else from running.
+            await asyncio.sleep(0)
 
     def _put(self, route: Route, payload: bytes, body: Event) -> bool:
         """Send, if there is no choice to make and room everywhere: whether that was so."""
