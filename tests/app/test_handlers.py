@@ -219,6 +219,13 @@ def test_two_handlers_of_one_name_are_refused_and_a_name_tells_them_apart() -> N
     assert [handler.name for handler in service.handlers] == ["one", "second"]
 
 
+def test_a_handler_s_name_has_to_fit_into_paths_and_reports() -> None:
+    service = Service("service")
+    with pytest.raises(ConfigurationError, match="128 characters.*name="):
+        service.on(Found, name="x" * 129)(one)
+    service.on(Found, name="x" * 128)(one)
+
+
 @pytest.mark.parametrize(
     "policy",
     [

@@ -794,7 +794,6 @@ def on_two_nodes(play: Callable[[Node, Node], Any], service: Service, **policy: 
     run(main())
 
 
-@defect("Runtime._decode_one_by_one acknowledges such an event and does not settle it")
 def test_an_event_that_its_receiver_can_not_decode_does_not_keep_its_cascade_open() -> None:
     class Stricter(Event, name="hop"):
         number: int = 0

@@ -172,6 +172,35 @@ def test_a_lost_connection_is_not_told_as_a_limit() -> None:
     run(main())
 
 
+def test_an_emitter_is_told_at_once_that_an_event_can_not_be_decoded() -> None:
+    class Picky(Event, name="pinged"):
+        number: int
+        player: str = ""
+
+        def __post_init__(self) -> None:
+            if self.number < 0:
+                raise ValueError("not here")
+
+    async def main() -> None:
+        service = Service("s")
+
+        @service.on(Picky, limit="1000/s", overflow="reject")
+        async def note(event: Picky) -> None: ...
+
+        async with Node(service, mesh=MESH), Node(mesh=MESH) as emitter:
+            await asyncio.sleep(1)
+            began = now()
+            receipt = await emitter.emit(Pinged(number=-1))
+            assert now() - began < 1
+            assert [(one.reason, one.retry_after) for one in receipt.refused] == [
+                ("can't be decoded", None)
+            ]
+            report = await receipt.settled(1)
+            assert (report.shed, report.complete) == (1, True)
+
+    run(main())
+
+
 def test_the_newest_of_a_key_waits_for_a_receiver_that_is_full_and_gives_way_to_newer_ones() -> (
     None
 ):

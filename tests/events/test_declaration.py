@@ -109,6 +109,13 @@ def test_an_unknown_keyword_is_refused_and_the_known_ones_are_named(keyword: str
         declare({"player": str}, policy={keyword: True})
 
 
+def test_a_class_whose_name_is_too_long_for_the_wire_needs_another_name_there() -> None:
+    with pytest.raises(ConfigurationError, match='1 to 128 characters.*name="clue_found"'):
+        type("X" * 129, (Event,), {})
+    short = type("X" * 129, (Event,), {}, name="x")
+    assert spec_of(short).name == "x"
+
+
 def test_a_misspelt_keyword_is_recognised() -> None:
     with pytest.raises(ConfigurationError, match="Did you mean 'max_bytes'"):
         declare({"player": str}, policy={"max_byte": 3})

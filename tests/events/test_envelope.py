@@ -46,6 +46,9 @@ class Numbers:
             self.names.append(node)
         return self.names.index(node)
 
+    def numbers_of(self, cause: str, root: str) -> tuple[int, int]:
+        return self.number_of(cause), self.number_of(root)
+
     def number_of_path(self, path: Path) -> int:
         self.paths.append(path)
         self.path_numbers[path] = len(self.paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import struct
 from collections.abc import Callable
@@ -120,9 +121,13 @@ def message(told: Any) -> bytes:
     return message_frame(encode_message(told))
 
 
-def hello(protocol: int = PROTOCOL, node: str | None = None) -> bytes:
+def hello(
+    protocol: int = PROTOCOL, node: str | None = None, service: str = "", clock: float = 0.0
+) -> bytes:
     node = new_node_id() if node is None else node
-    return message(Hello(protocol, node, "hostile", "memory:nowhere", (), (), True, 1))
+    services = (service,) if service else ()
+    told = Hello(protocol, node, "hostile", "memory:nowhere", services, (), True, 1, clock)
+    return message(told)
 
 
 def frame(kind: int, body: bytes) -> bytes:
@@ -163,6 +168,8 @@ STRANGERS = {
     "a refusal of what was not dialled": (message(Refuse("no")), "garbage"),
     "a node without an id": (hello(node=""), "garbage"),
     "a node id without end": (hello(node="0" * 1000), "garbage"),
+    "a service's name without end": (hello(service="s" * 1000), "garbage"),
+    "a stopwatch that never began": (hello(clock=-math.inf), "garbage"),
 }
 
 
@@ -181,6 +188,8 @@ def test_a_stranger_who_says_this_is_shown_the_door(name: str) -> None:
 GUESTS = {
     "a second Hello": hello(),
     "a late refusal": message(Refuse("no")),
+    "a stopwatch that shows no number": message(Ping(math.nan)),
+    "a stopwatch that shows the end of time": message(Ping(math.inf)),
     "an acknowledgement of nothing": message(Ended((0, 1))),
     "an acknowledgement of fewer than none": message(Ended((0, -1))),
     "an acknowledgement that is no pair": message(Ended((0,))),

@@ -7,10 +7,12 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from thence.app.context import Context
 from thence.app.local_line import LocalLine
 from thence.app.service import Service
+from thence.cascade.settlement import MAX_TEXT
 from thence.clock import LoopClock
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.emission import Emitter, undeclared
@@ -21,7 +23,15 @@ from thence.delivery.ownership import Ownership
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
 from thence.events import Catalog, Event, spec_of
-from thence.events.envelope import Arrival, due_of, event_id_of, full_lineage_of
+from thence.events.envelope import (
+    Arrival,
+    Extras,
+    all_extras_for,
+    due_of,
+    event_id_of,
+    full_lineage_of,
+    lineage_of,
+)
 from thence.flow.limit import RateGate, gate_for
 from thence.limits import Limit
 from thence.mesh.discovery.contract import Discovery
@@ -70,7 +80,7 @@ class Hosting:
             self._give_back,
             tracker.branches,
             loops,
-            name,
+            name[:MAX_TEXT],
         )
         self.admission = self.dispatcher.admission
         self.fleet = Fleet(
@@ -266,6 +276,11 @@ class Hosting:
                 full_lineage_of(arrival),
             )
             return
+        extras, lineage = arrival.extras, lineage_of(arrival)
+        if extras is not None and lineage is not None:
+            # The emitter's numbers may stand for something else by now: this node tells its own.
+            numbered = all_extras_for(lineage, source, bool(extras.tracked), extras.sent)
+            arrival.extras = replace(Extras(*numbered), deadline=extras.deadline)
         arrival.lineage = arrival.source = arrival.since = arrival.due = None
         envelope = msgspec.Raw(_encode(arrival))
         source.say(Moved(subscription.service.name, owner, (envelope,)))

@@ -153,7 +153,7 @@ class Handlers:
         The function takes ``(event)`` or ``(event, ctx)``; what it returns is emitted. It stays the plain
         function it was. An ``async def`` runs on the node's loop, a ``def`` in a thread.
 
-        :param name: the handler's lasting name; by default the function's.
+        :param name: the handler's lasting name, up to 128 characters; by default the function's.
         :param queue: how many events may wait for it; what comes then is shed and counted.
         :param concurrency: runs in flight at once.
         :param timeout: time for one run.

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
@@ -13,11 +14,12 @@ import msgspec
 from thence.app.hosting import Hosting
 from thence.cascade.settlement import Tally
 from thence.delivery.hosted import Subscription
-from thence.delivery.outlets import Outlet
+from thence.delivery.outlets import NEVER, Outlet
+from thence.delivery.reasons import UNDECODABLE
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker, mark_tracked
 from thence.errors import ConfigurationError
-from thence.events.envelope import STALE, Arrival
+from thence.events.envelope import STALE, Arrival, Extras
 from thence.mesh.frames import BadFrame
 from thence.mesh.link import Departures, Link
 from thence.mesh.messages import (
@@ -50,8 +52,12 @@ logger = logging.getLogger("thence")
 MAX_TO_TRACK = 10_000
 """Root events whose tracking one peer may have asked for before they come."""
 
+TRACKED_AT = Extras.__struct_fields__.index("tracked")
+"""Where that stands among an envelope's extras."""
+
 _decode_envelopes = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode_number = msgspec.msgpack.Decoder(int).decode
+_decode_numbers = msgspec.msgpack.Decoder(list[int]).decode
 
 
 class NodeTraffic:
@@ -212,10 +218,7 @@ class NodeTraffic:
                 arrivals += self._decode(b"\x91" + envelope)
             except (msgspec.DecodeError, RecursionError) as error:
                 bad += 1
-                subscription = self._subscription_of(envelope)
-                if subscription is not None:
-                    # Its emitter counts on the room that it took.
-                    link.owe(subscription.number, 1, subscription.acknowledge_at)
+                subscription = self._give_up(link, envelope)
                 if bad == 1:
                     detail = _undecodable(subscription, error)
                     logger.error("%s: %s from %r can't be decoded", self._name, detail, link)
@@ -223,12 +226,27 @@ class NodeTraffic:
         link.say(Invalid(bad))
         return arrivals
 
-    def _subscription_of(self, envelope: msgspec.Raw) -> Subscription | None:
-        """What an event that makes no sense was sent for, if it tells at least that."""
+    def _give_up(self, link: Link, envelope: msgspec.Raw) -> Subscription | None:
+        """Tell the emitter of an event that makes no sense what it waits for, as far as the envelope can be read.
+
+        :returns: what the event was sent for.
+        """
         try:
-            return self.hosting.subscriptions.get(_decode_number(_decode_envelopes(envelope)[0]))
+            fields = _decode_envelopes(envelope)
+            subscription = self.hosting.subscriptions[_decode_number(fields[0])]
         except (msgspec.DecodeError, RecursionError, LookupError):
             return None
+        number = subscription.number
+        link.owe(number, 1, subscription.acknowledge_at)
+        with suppress(msgspec.DecodeError, LookupError):
+            sequence = _decode_number(fields[1])
+            if subscription.answers:
+                link.judge(number, sequence, UNDECODABLE, NEVER)
+            tracked = (number, sequence) in link.to_track
+            link.to_track.discard((number, sequence))
+            if tracked or _decode_numbers(fields[4])[TRACKED_AT]:
+                link.settle(number, sequence, Tally(shed=len(subscription.handlers)))
+        return subscription
 
     # -- messages
 

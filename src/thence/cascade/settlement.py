@@ -12,12 +12,14 @@ signals carry a summary here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-__all__ = ["Branch", "Branches", "Failure", "Kind", "Step", "Tally"]
+__all__ = ["MAX_TEXT", "Branch", "Branches", "Failure", "Kind", "Step", "Tally"]
 
+MAX_TEXT = 500
+"""Characters of a name or an error in a report."""
 MAX_FAILURES = 16
 """Failures that one report names; all are counted."""
 MAX_STEPS = 64
@@ -26,6 +28,8 @@ MAX_BRANCHES = 100_000
 """Deliveries that one node waits for. The oldest is written off for one more."""
 
 Kind: TypeAlias = Literal["failed", "loop", "lost"]
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 
 
 class Failure(Struct, array_like=True, frozen=True):
@@ -33,11 +37,11 @@ class Failure(Struct, array_like=True, frozen=True):
 
     kind: Kind
     """``failed``: the handler raised or timed out; ``loop``: it was cut; ``lost``: its node did not tell."""
-    event: str
-    event_id: str
-    handler: str
+    event: Text
+    event_id: Text
+    handler: Text
     """``service.handler``; just the service if the handler is unknown."""
-    error: str
+    error: Text
 
     def __str__(self) -> str:
         return f"{self.handler} on {self.event}: {self.error}"
@@ -46,10 +50,10 @@ class Failure(Struct, array_like=True, frozen=True):
 class Step(Struct, array_like=True, frozen=True):
     """One handler run on the way that took longest."""
 
-    event: str
-    handler: str
+    event: Text
+    handler: Text
     """``service.handler``."""
-    node: str
+    node: Text
     """Name of the node that it ran at."""
     waited: float
     """Seconds from when the event was read there until the handler began."""
@@ -60,25 +64,25 @@ class Step(Struct, array_like=True, frozen=True):
 class Tally(Struct, array_like=True, frozen=True):
     """What is known of a part of a cascade that has ended. Tallies add up in any order."""
 
-    events: int = 0
+    events: Count = 0
     """Handlers started."""
-    depth: int = 0
+    depth: Count = 0
     """The greatest depth of what was delivered."""
-    shed: int = 0
+    shed: Count = 0
     """Handlers that were not started, for reasons other than those below."""
-    cut: int = 0
+    cut: Count = 0
     """Handlers, or whole deliveries, that the budget or a loop did not allow."""
-    expired: int = 0
+    expired: Count = 0
     """Handlers not started because the event or its cascade was too old."""
-    merged: int = 0
+    merged: Count = 0
     """Events that were handled together with a newer one, which their consequences follow."""
-    failed: int = 0
+    failed: Count = 0
     """Handlers that raised or timed out."""
-    lost: int = 0
+    lost: Count = 0
     """Deliveries of which nobody knows what became of them."""
-    failures: tuple[Failure, ...] = ()
+    failures: Annotated[tuple[Failure, ...], Meta(max_length=MAX_FAILURES)] = ()
     """The first of what went wrong."""
-    steps: tuple[Step, ...] = ()
+    steps: Annotated[tuple[Step, ...], Meta(max_length=MAX_STEPS)] = ()
     """The runs that ended last, each the cause of the next."""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from thence.cascade.settlement import Branch, Branches, Failure, Step
+from thence.cascade.settlement import MAX_TEXT, Branch, Branches, Failure, Step
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
@@ -31,9 +31,6 @@ from thence.mesh.cork import Cork
 __all__ = ["RUNNING", "Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
-
-MAX_ERROR = 500
-"""Characters of an error's text that a cascade's report carries."""
 
 RUNNING: ContextVar[Arrival | tuple[Arrival, HostedHandler] | None] = ContextVar(
     "thence_running", default=None
@@ -381,7 +378,7 @@ class Dispatcher:
         waited, ran = began - arrival.since, now - began
         failure = None
         if error is not None:
-            text = f"{type(error).__name__}: {error}"[:MAX_ERROR]
+            text = f"{type(error).__name__}: {error}"[:MAX_TEXT]
             failure = Failure("failed", event, str(event_id_of(arrival)), handler.place, text)
         branch.ran(Step(event, handler.place, self._name, waited, ran), failure)
 

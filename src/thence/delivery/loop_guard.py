@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from thence.cascade.loops import LoopMode, Paths, loop_in
-from thence.cascade.settlement import Failure
+from thence.cascade.settlement import MAX_TEXT, Failure
 from thence.delivery.hosted import HostedHandler
 from thence.events.envelope import Arrival, event_id_of, lineage_of
 from thence.events.lineage import Path
@@ -57,7 +57,7 @@ class LoopGuard:
                     arrival.subscription.event.name,
                     str(event_id_of(arrival)),
                     handler.place,
-                    f"CascadeLimit: the cascade comes back too often: {loop}",
+                    f"CascadeLimit: the cascade comes back too often: {loop}"[:MAX_TEXT],
                 )
             )
         return enforced

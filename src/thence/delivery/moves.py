@@ -30,7 +30,7 @@ LOOK_AGAIN = 0.01
 
 
 class Returned(Struct, array_like=True):
-    """An envelope of this node's own, as a peer gives it back."""
+    """An envelope of this node's own, as a peer gives it back: the numbers in it are the peer's."""
 
     number: int
     sequence: int
@@ -225,8 +225,8 @@ def _lineage(link: Link, extras: Extras | None) -> Lineage | None:
     deadline = extras.deadline / 1000
     if not extras.path:
         return Lineage(None, "", 0, "", 0, deadline, extras.max_depth) if deadline else None
-    cause = root = link.own_name_of(extras.cause_node), extras.cause_sequence
+    cause = root = link.name_of(extras.cause_node), extras.cause_sequence
     if extras.root_node >= 0:
-        root = link.own_name_of(extras.root_node), extras.root_sequence
-    path = link.own_path_of(extras.path)
+        root = link.name_of(extras.root_node), extras.root_sequence
+    path = link.path_of(extras.path)
     return Lineage(path, *cause, *root, deadline, extras.max_depth)

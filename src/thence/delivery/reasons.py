@@ -19,6 +19,7 @@ __all__ = [
     "OVERLOADED",
     "QUEUE_FULL",
     "REPLACED",
+    "UNDECODABLE",
     "UNREACHABLE",
     "Kind",
     "kind_of",
@@ -37,6 +38,7 @@ NO_ROOM = "no room"
 OVERLOADED = "overloaded"
 QUEUE_FULL = "queue full"
 REPLACED = "replaced by a newer one"
+UNDECODABLE = "can't be decoded"
 UNREACHABLE = "no replica can be reached"
 
 Kind: TypeAlias = Literal["shed", "cut", "expired", "merged"]

@@ -9,12 +9,12 @@ validated and led to its handlers by one call.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, cast
+from typing import Annotated, Any, ClassVar, Protocol, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from thence.budget import Budget
+from thence.budget import DEEPEST, Budget
 from thence.events.event import Event
 from thence.events.lineage import Lineage, Path
 from thence.identifiers import EventId
@@ -38,6 +38,8 @@ __all__ = [
 
 DEFAULT = Budget()
 """What an envelope means that says nothing about it."""
+FARTHEST = 2**53
+"""Milliseconds that a deadline may be from when a stopwatch began: as many as a float tells apart."""
 
 
 class Source(Protocol):
@@ -92,13 +94,13 @@ class Extras(Struct, array_like=True, frozen=True, gc=False):
     """0 for a root event."""
     cause_node: int = 0
     cause_sequence: int = 0
-    deadline: int = 0
+    deadline: Annotated[int, Meta(ge=-FARTHEST, le=FARTHEST)] = 0
     """When plain events of its cascade are not begun any more, in milliseconds of the emitter's stopwatch; 0 for
     the default time after it was sent."""
     root_node: int = -1
     """Below 0 if its cause is its root."""
     root_sequence: int = 0
-    max_depth: int = DEFAULT.depth
+    max_depth: Annotated[int, Meta(le=DEEPEST)] = DEFAULT.depth
     tracked: int = 0
     """Whether the emitter wants to know when it and all its consequences have ended."""
     sent: int = 0
@@ -213,6 +215,10 @@ class Numbers(Protocol):
         """The number of a node id."""
         ...
 
+    def numbers_of(self, cause: str, root: str) -> tuple[int, int]:
+        """The numbers of two nodes, which hold at the same time."""
+        ...
+
     def number_of_path(self, path: Path) -> int:
         """The number of a path, a new one if it has none."""
         ...
@@ -222,15 +228,12 @@ def extras_for(lineage: Lineage, numbers: Numbers) -> tuple[int, ...]:
     """What is encoded as the :class:`Extras` of a consequence with the default depth."""
     path = lineage.path
     assert path is not None
-    extras = (
-        numbers.path_numbers.get(path) or numbers.number_of_path(path),
-        numbers.number_of(lineage.cause_node),
-        lineage.cause_sequence,
-        int(lineage.deadline * 1000),
-    )
+    number = numbers.path_numbers.get(path) or numbers.number_of_path(path)
+    deadline = int(lineage.deadline * 1000)
     if path.above is None:
-        return extras
-    return (*extras, numbers.number_of(lineage.root_node), lineage.root_sequence)
+        return (number, numbers.number_of(lineage.cause_node), lineage.cause_sequence, deadline)
+    cause, root = numbers.numbers_of(lineage.cause_node, lineage.root_node)
+    return (number, cause, lineage.cause_sequence, deadline, root, lineage.root_sequence)
 
 
 def all_extras_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -16,25 +17,24 @@ class Path:
 
     __slots__ = ("above", "depth", "handler", "visits")
 
-    def __init__(self, above: Path | None, handler: str) -> None:
+    def __init__(self, above: Path | None, handler: str, visits: int | None = None) -> None:
         self.above = above
         """The path to the event that ``handler`` handled; None for a root."""
         self.handler = handler
         """``service.handler``."""
         self.depth: int = 1 if above is None else above.depth + 1
         """How many handlers: how far from the root."""
-        self.visits = 1
+        self.visits = 1 + _visits(above, handler) if visits is None else visits
         """How often ``handler`` is among them."""
-        while above is not None:
-            self.visits += above.handler == handler
-            above = above.above
 
     @classmethod
     def through(cls, handlers: Iterable[str]) -> Path:
         """The path through these handlers, the root's first. There must be one."""
         path = None
+        visits = Counter[str]()
         for handler in handlers:
-            path = cls(path, handler)
+            visits[handler] += 1
+            path = cls(path, handler, visits[handler])
         assert path is not None
         return path
 
@@ -50,6 +50,14 @@ class Path:
 
     def __repr__(self) -> str:
         return f"<Path {' → '.join(self.handlers)}>"
+
+
+def _visits(path: Path | None, handler: str) -> int:
+    visits = 0
+    while path is not None:
+        visits += path.handler == handler
+        path = path.above
+    return visits
 
 
 class Lineage(Struct, frozen=True, gc=False):

@@ -84,7 +84,7 @@ def _refuse_unknown(class_name: str, keywords: Mapping[str, Any]) -> None:
 
 def _checked_name(class_name: str, name: object) -> str:
     if name is None:
-        return _WORD_START.sub("_", class_name).lower()
+        name = _WORD_START.sub("_", class_name).lower()
     if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME:
         problem = f"must be a text of 1 to {_LONGEST_NAME} characters"
     elif not name.isprintable() or " " in name:

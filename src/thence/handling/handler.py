@@ -27,6 +27,9 @@ Overflow: TypeAlias = Literal["wait", "drop", "latest", "reject"]
 """What becomes of events beyond a handler's limit: they wait in line, are dropped, give way to newer ones of
 their key, or are refused so that their emitter learns of it."""
 
+LONGEST_NAME = 128
+"""Characters of a handler's name, which travels in the paths of consequences and in reports."""
+
 
 @dataclass(frozen=True, slots=True)
 class HandlerPolicy:
@@ -191,6 +194,10 @@ class Handler:
         if not shown:
             raise ConfigurationError(
                 f"handler {function!r} has no name of its own: give it one with name=..."
+            )
+        if not isinstance(shown, str) or len(shown) > LONGEST_NAME:
+            raise ConfigurationError(
+                f"handler {shown!r}: a name is a text of 1 to {LONGEST_NAME} characters: give it another with name=..."
             )
         policy.check_events(shown, events)
         return cls(function, shown, events, policy, _takes_context(function, shown))

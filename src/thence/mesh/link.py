@@ -14,12 +14,12 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from thence.budget import DEEPEST
 from thence.cascade.settlement import Tally
 from thence.events.lineage import Path
 from thence.mesh.cork import Cork
 from thence.mesh.frames import (
     EVENTS,
+    MAX_FRAME,
     BadFrame,
     EventsFrame,
     FrameReader,
@@ -67,6 +67,8 @@ MAX_PATHS = 4096
 """Paths that one side may name to the other before numbering starts anew."""
 MAX_PATH_CHARACTERS = 1_000_000
 """The same for the length of all their handlers' names together."""
+MAX_PATH_HANDLERS = 65_536
+"""The same for the handlers themselves: however short its name is, each of them is an object."""
 
 UNKNOWN_NODE = "0" * 20
 UNKNOWN_PATH = Path(None, "?")
@@ -178,8 +180,8 @@ class Link(asyncio.Protocol):
         """By subscription and key, when the peer was last advised about it."""
         self._numbers: dict[str, int] = {}
         self.path_numbers: dict[Path, int] = {}
-        self._path_characters = 0
-        self._paths_heard = 0
+        self._path_characters = self._path_handlers = 0
+        self._characters_heard = self._handlers_heard = 0
         self._settled: list[tuple[int, int, Tally]] = []
         self._ending: tuple[str, str] | None = None
 
@@ -311,20 +313,26 @@ class Link(asyncio.Protocol):
         """The number that stands for ``node`` in envelopes on this link; told to the peer if it is new."""
         number = self._numbers.get(node)
         if number is None:
-            if len(self._numbers) >= MAX_NAMES:
-                # Envelopes already buffered used the old numbers.
-                self.flush()
-                self._numbers.clear()
+            self._make_room_for_names(1)
             number = len(self._numbers)
             self._numbers[node] = number
             self.say(Names(number, (node,)))
         return number
 
-    def own_name_of(self, number: int) -> str:
-        """The node that a number in one of this node's own envelopes stands for."""
-        return next(
-            (node for node, known in self._numbers.items() if known == number), UNKNOWN_NODE
-        )
+    def numbers_of(self, cause: str, root: str) -> tuple[int, int]:
+        """The numbers of two nodes in one envelope: the second does not make the first begin anew."""
+        numbers = self._numbers
+        first, second = numbers.get(cause), numbers.get(root)
+        if first is None or second is None:
+            self._make_room_for_names(2)
+            return self.number_of(cause), self.number_of(root)
+        return first, second
+
+    def _make_room_for_names(self, count: int) -> None:
+        if len(self._numbers) + count > MAX_NAMES:
+            # Envelopes already buffered used the old numbers.
+            self.flush()
+            self._numbers.clear()
 
     def name_of(self, number: int) -> str:
         """The node that a number in one of the peer's envelopes stands for."""
@@ -340,21 +348,17 @@ class Link(asyncio.Protocol):
             if (
                 len(self.path_numbers) >= MAX_PATHS
                 or self._path_characters + characters > MAX_PATH_CHARACTERS
+                or self._path_handlers + path.depth > MAX_PATH_HANDLERS
             ):
                 self.flush()
                 self.path_numbers.clear()
-                self._path_characters = 0
+                self._path_characters = self._path_handlers = 0
             number = len(self.path_numbers) + 1
             self.path_numbers[path] = number
             self._path_characters += characters
+            self._path_handlers += path.depth
             self.say(Paths(number, handlers))
         return number
-
-    def own_path_of(self, number: int) -> Path:
-        """The path that a number in one of this node's own envelopes stands for."""
-        return next(
-            (path for path, known in self.path_numbers.items() if known == number), UNKNOWN_PATH
-        )
 
     def path_of(self, number: int) -> Path:
         """The path that a number in one of the peer's envelopes stands for."""
@@ -369,7 +373,7 @@ class Link(asyncio.Protocol):
         self.dirty = False
         if self._settled:
             reports, self._settled = tuple(self._settled), []
-            self._messages += message_frame(encode_message(Settled(reports)))
+            self._messages += _settled_frames(reports)
         if self._messages:
             data = self._messages
             self._messages = bytearray()
@@ -512,13 +516,31 @@ class Link(asyncio.Protocol):
 
     def _learn_path(self, message: Paths) -> None:
         if message.number == 1:
-            self.paths, self._paths_heard = [], 0
-        self._paths_heard += sum(map(len, message.handlers))
+            self.paths = []
+            self._characters_heard = self._handlers_heard = 0
+        self._characters_heard += sum(map(len, message.handlers))
+        self._handlers_heard += len(message.handlers)
         if message.number != len(self.paths) + 1 or len(self.paths) >= MAX_PATHS:
             raise BadFrame("garbage", "path numbers that don't follow each other")
-        if not 0 < len(message.handlers) <= DEEPEST or self._paths_heard > MAX_PATH_CHARACTERS:
-            raise BadFrame("garbage", f"a path of {len(message.handlers)} handlers")
+        if self._characters_heard > MAX_PATH_CHARACTERS or self._handlers_heard > MAX_PATH_HANDLERS:
+            raise BadFrame("garbage", "paths that are too long together")
         self.paths.append(Path.through(message.handlers))
+
+
+def _settled_frames(reports: tuple[tuple[int, int, Tally], ...]) -> bytes:
+    """The reports, in as many frames as they need."""
+    try:
+        body = encode_message(Settled(reports))
+        if len(body) <= MAX_FRAME:
+            return message_frame(body)
+    except OverflowError:
+        # Peers that lie may have told of so many events that their sum is no number of the wire's.
+        pass
+    half = len(reports) // 2
+    if half:
+        return _settled_frames(reports[:half]) + _settled_frames(reports[half:])
+    number, sequence, _ = reports[0]
+    return _settled_frames(((number, sequence, Tally(lost=1)),))
 
 
 def _check(hello: Hello) -> None:

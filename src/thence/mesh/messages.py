@@ -6,12 +6,13 @@ anything else is a new protocol version, and peers of different versions do not 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from thence.cascade.settlement import Tally
+from thence.budget import DEEPEST
+from thence.cascade.settlement import MAX_TEXT, Tally
 from thence.events.schema import Schema
 from thence.flow.fleet import Grant, ShareRequest
 
@@ -48,12 +49,19 @@ __all__ = [
 
 PROTOCOL = 1
 
+ServiceName: TypeAlias = Annotated[str, Meta(max_length=64)]
+"""As long as :class:`thence.app.service.Service` lets it be."""
+HandlerPlace: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+"""``service.handler``."""
+Clock: TypeAlias = Annotated[float, Meta(ge=0.0, le=2.0**33)]
+"""What the sender's stopwatch shows, in seconds: some centuries at most."""
+
 
 class Subscribed(Struct, array_like=True, frozen=True):
     """A service here handles an event type; its events are to be sent under this number."""
 
     number: int
-    service: str
+    service: ServiceName
     schema: Schema
     window: int
     """How many unacknowledged events one emitter may have on their way."""
@@ -75,12 +83,11 @@ class Hello(Struct, array_like=True, tag=0, frozen=True):
     node: str
     name: str
     address: str
-    services: tuple[str, ...]
+    services: tuple[ServiceName, ...]
     subscribed: tuple[Subscribed, ...]
     ready: bool
     pid: int
-    clock: float = 0.0
-    """What the sender's stopwatch shows."""
+    clock: Clock = 0.0
 
 
 class Refuse(Struct, array_like=True, tag=1, frozen=True):
@@ -127,7 +134,11 @@ class Fenced(Struct, array_like=True, tag=6, frozen=True):
 
 
 class Moved(Struct, array_like=True, tag=7, frozen=True):
-    """These events were not begun: their keys belong to ``owner`` now. They count as ended here."""
+    """These events were not begun: their keys belong to ``owner`` now. They count as ended here.
+
+    The envelopes are those that came, but for node ids and paths: those have the numbers that the sender of this
+    has told for them.
+    """
 
     service: str
     owner: str
@@ -151,8 +162,7 @@ class ByeHeard(Struct, array_like=True, tag=10, frozen=True):
 class Ping(Struct, array_like=True, tag=11, frozen=True):
     """Still here; needs no answer."""
 
-    clock: float = 0.0
-    """What the sender's stopwatch shows."""
+    clock: Clock = 0.0
 
 
 class Ask(Struct, array_like=True, tag=12, frozen=True):
@@ -237,7 +247,7 @@ class Paths(Struct, array_like=True, tag=20, frozen=True):
     """From now on ``number`` stands for the path through these handlers in envelopes."""
 
     number: int
-    handlers: tuple[str, ...]
+    handlers: Annotated[tuple[HandlerPlace, ...], Meta(min_length=1, max_length=DEEPEST)]
 
 
 class Track(Struct, array_like=True, tag=21, frozen=True):
