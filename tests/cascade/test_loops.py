@@ -61,6 +61,17 @@ def test_no_more_paths_are_remembered_than_there_is_room_for(
         assert path.visits == (2 if number == 0 else 1)
 
 
+def test_long_paths_are_remembered_in_smaller_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "MAX_HANDLERS", 100)
+    paths = Paths()
+    path: Path | None = None
+    for number in range(50):
+        path = paths.below(path, f"s.{number}")
+        assert sum(known.depth for known in paths._known.values()) <= 100
+    assert path is not None
+    assert path.handlers == tuple(f"s.{number}" for number in range(50))
+
+
 def test_the_longest_path_is_made_and_forgotten_without_trouble() -> None:
     path: Path | None = None
     for number in range(1000):

@@ -122,11 +122,15 @@ def message(told: Any) -> bytes:
 
 
 def hello(
-    protocol: int = PROTOCOL, node: str | None = None, service: str = "", clock: float = 0.0
+    protocol: int = PROTOCOL,
+    node: str | None = None,
+    service: str = "",
+    clock: float = 0.0,
+    name: str = "hostile",
 ) -> bytes:
     node = new_node_id() if node is None else node
     services = (service,) if service else ()
-    told = Hello(protocol, node, "hostile", "memory:nowhere", services, (), True, 1, clock)
+    told = Hello(protocol, node, name, "memory:nowhere", services, (), True, 1, clock)
     return message(told)
 
 
@@ -168,6 +172,7 @@ STRANGERS = {
     "a refusal of what was not dialled": (message(Refuse("no")), "garbage"),
     "a node without an id": (hello(node=""), "garbage"),
     "a node id without end": (hello(node="0" * 1000), "garbage"),
+    "a name without end": (hello(name="n" * 5000), "garbage"),
     "a service's name without end": (hello(service="s" * 1000), "garbage"),
     "a stopwatch that never began": (hello(clock=-math.inf), "garbage"),
 }

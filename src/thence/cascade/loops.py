@@ -13,24 +13,31 @@ LoopMode: TypeAlias = Literal["observe", "warn", "enforce"]
 
 MAX_PATHS = 10_000
 """Paths that are remembered before remembering starts anew."""
+MAX_HANDLERS = 200_000
+"""The same for how many handlers there are on them together."""
 
 
 class Paths:
     """The paths that go on from here, so that equal ones are one object."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_handlers", "_known")
 
     def __init__(self) -> None:
         self._known: dict[tuple[Path | None, str], Path] = {}
+        self._handlers = 0
+        """How many there are on all of them."""
 
     def below(self, path: Path | None, handler: str) -> Path:
         """The path to the consequences of ``handler`` for an event at the end of ``path``."""
         known = self._known
         longer = known.get((path, handler))
         if longer is None:
-            if len(known) >= MAX_PATHS:
+            longer = Path(path, handler)
+            self._handlers += longer.depth
+            if len(known) >= MAX_PATHS or self._handlers > MAX_HANDLERS:
                 known.clear()
-            longer = known[path, handler] = Path(path, handler)
+                self._handlers = longer.depth
+            known[path, handler] = longer
         return longer
 
 

@@ -53,6 +53,8 @@ FRAME_EVENTS = 256
 HIGH_WATER = 256 * 1024
 """Unsent bytes from which on emitters have to wait."""
 
+MAX_NAME = 4096
+"""Characters that the name and the address of a node may have."""
 MAX_ID = 64
 """Characters that a node id may have."""
 MAX_NAMES = 4096
@@ -554,6 +556,8 @@ def _check(hello: Hello) -> None:
         raise BadFrame(
             "garbage", f"a node id of {len(hello.node)} characters, 1 to {MAX_ID} are allowed"
         )
+    if len(hello.name) > MAX_NAME or len(hello.address) > MAX_NAME:
+        raise BadFrame("garbage", f"a name or an address of more than {MAX_NAME} characters")
     if len(numbers) < len(hello.subscribed) or len(wishes) < len(hello.subscribed):
         raise BadFrame("garbage", "a subscription that is there twice")
     if any(wanted.window < 1 or wanted.number < 0 for wanted in hello.subscribed):
