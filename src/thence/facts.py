@@ -35,7 +35,10 @@ class Observer(Protocol):
         service: str,
         reason: str,
     ) -> None:
-        """An event did not leave for a service that wants it: no room, a limit, the cascade's budget."""
+        """An event did not leave for a service that wants it: no room, a limit, the cascade's budget.
+
+        ``service`` is empty where the limit of its type kept it back from all of them.
+        """
         ...
 
     def handled(

@@ -52,6 +52,34 @@ def test_a_branch_ends_once_when_its_last_part_has() -> None:
     assert len(branches) == 0
 
 
+def test_a_line_of_branches_of_any_length_folds_up_from_its_end() -> None:
+    branches, ends = Branches(), Ends()
+    branch = branches.open(0, 1, ends)
+    for depth in range(1, 20_000):
+        branch = branches.open(depth, 1, branch.child_ended)
+    branch.ran(STEP)
+    branch.part_ended()
+    assert ends.told == [Tally(events=1, depth=19_999, steps=(STEP,))]
+    assert len(branches) == 0
+
+
+def test_the_steps_of_several_runs_are_those_of_the_one_whose_consequences_end_last() -> None:
+    branches, ends = Branches(), Ends()
+    branch = branches.open(3, 2, ends)
+    cause, bystander = (branches.open_run(branch, f"s.{name}") for name in ("cause", "bystander"))
+    slow, quick, late = (
+        Step("event", f"s.{name}", "node", 0.0, 0.0) for name in ("slow", "quick", "late")
+    )
+    cause.grows()
+    for run, step in ((cause, quick), (bystander, slow)):
+        run.ran(step)
+        run.part_ended()
+    assert not ends.told
+    cause.child_ended(Tally(events=1, depth=4, steps=(late,)))
+    assert ends.told == [Tally(events=3, depth=4, steps=(quick, late))]
+    assert len(branches) == 0
+
+
 def test_what_is_told_after_the_end_is_not_told_on() -> None:
     branches, ends = Branches(), Ends()
     branch = branches.open(0, 1, ends)

@@ -12,6 +12,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ from tests.delivery.topologies import (
     KEYED,
     STYLES,
     HandlerPlan,
-    Limited,
     Newest,
     Plan,
     Play,
@@ -86,19 +86,9 @@ class Oracle(Play):
         finally:
             self.busy[root] -= 1
 
-    def attempt(self, ctx: Context, *events: Event) -> None:
-        self.attempted(ctx.root_id, *events)
-
-    def attempted(self, root: str, *events: Event) -> None:
-        for event in events:
-            if isinstance(event, Limited | Newest):
-                self.counts[root, type(event).__event__.name] += 1
-
     # -- what nodes tell
 
-    def emitted(self, event_id: Any, lineage: Any, event: str, size: int, targets: int) -> None:
-        if event in ("limited", "newest"):
-            self.counts[_root(event_id, lineage), event] -= 1
+    def emitted(self, event_id: Any, lineage: Any, event: str, size: int, targets: int) -> None: ...
 
     def refused(self, event_id: Any, lineage: Any, event: str, service: str, reason: str) -> None:
         self.counts[_root(event_id, lineage), kind_of(reason)] += 1
@@ -161,18 +151,17 @@ class Oracle(Play):
         real = {
             "events": self.starts[root],
             "failed": counts[root, "failed"],
-            "shed": counts[root, "shed"] + counts[root, "limited"],
+            "shed": counts[root, "shed"],
             "cut": counts[root, "cut"],
             "expired": counts[root, "expired"],
             # Runs for several events are noted for each.
-            "merged": counts[root, "merged"]
-            + counts[root, "newest"]
-            + counts[root, "handled"]
-            - self.starts[root],
+            "merged": counts[root, "merged"] + counts[root, "handled"] - self.starts[root],
         }
-        if (root, "newest") in counts:
-            # Nobody is told which of those that its type's limit kept back gave way to another.
-            del real["merged"]
+        for cause, effect in pairwise(report.critical_path):
+            service, _, number = cause.handler.partition(".h")
+            causes = self.plan.services[service][int(number)].causes
+            if effect.event not in {one.__event__.name for one in causes}:
+                self.wrong.append(f"{root}: {cause} is said to have caused {effect}")
         told = {name: getattr(report, name) for name in real}
         if told != real:
             self.wrong.append(f"{root}: {told} was reported {when}, {real} is true")
@@ -193,7 +182,6 @@ class Oracle(Play):
                     receipt = await self.emitter.emit(one, budget=budget)
                 except RateLimited:
                     continue
-                self.attempted(receipt.event_id, one)
                 if not kept:
                     del receipt
                 elif chance.random() < 0.5 or event is Newest:

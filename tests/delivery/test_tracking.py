@@ -12,6 +12,7 @@ import pytest
 from tests.delivery.cascading import followed, new_mesh, running, tapped_wire
 
 from thence import Event, Limit, Node, Receipt, Service
+from thence.delivery import tracking
 from thence.delivery.tracking import discards_result
 from thence.mesh import cork
 from thence.mesh.messages import Settled, Track
@@ -232,25 +233,72 @@ def test_a_receipt_that_might_have_been_kept_costs_its_own_tracking_at_most(
     assert len(reports) <= 20
 
 
-@defect("an emit that waited for room is always tracked")
+SHORT_OF_ROOM = {"queue": 2, "concurrency": 1}
+REFUSABLE = {"limit": Limit("10000/s", burst=100), "overflow": "reject"}
+
+
+@pytest.mark.parametrize(
+    "how", [in_one_tick, with_a_timeout, through_a_function], ids=lambda h: h.__name__
+)
 def test_an_event_that_waited_for_room_is_not_followed_if_nobody_keeps_its_receipt(
-    wire: list[Any],
+    hosting: str, how: Play, wire: list[Any]
 ) -> None:
-    play("at another node", in_one_tick, Found, 20, queue=2, concurrency=1)
+    _, scene = play(hosting, how, Found, 20, **SHORT_OF_ROOM)
+    assert scene.most == 0  # type: ignore[attr-defined]
     assert following(wire) == 0
 
 
-@defect("an emit that may be refused is always tracked")
-def test_a_refusable_event_is_not_followed_if_nobody_keeps_its_receipt(wire: list[Any]) -> None:
-    play(
-        "at another node",
-        in_one_tick,
-        Found,
-        20,
-        limit=Limit("10000/s", burst=100),
-        overflow="reject",
-    )
+@pytest.mark.parametrize(
+    "how", [in_one_tick, with_a_timeout, through_a_function], ids=lambda h: h.__name__
+)
+def test_a_refusable_event_is_not_followed_if_nobody_keeps_its_receipt(
+    hosting: str, pace: str, how: Play, wire: list[Any]
+) -> None:
+    _, scene = play(hosting, how, Found, 20, **REFUSABLE)
+    assert scene.most == 0  # type: ignore[attr-defined]
     assert following(wire) == 0
+
+
+def sampled(
+    hosting: str, policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Scene, list[float]]:
+    """Emit 20 events, all of which are to be in the sample; how long the cascades took that were."""
+    monkeypatch.setenv("THENCE_CASCADE_SAMPLE", "100%")
+    monkeypatch.setattr(tracking, "SAMPLES_PER_SECOND", 1e9)
+
+    async def main() -> tuple[Scene, list[float]]:
+        scene = Scene(hosting, **policy)
+        settled: list[float] = []
+        async with running(*scene.nodes):
+            runtime = scene.emitter._runtime
+            assert runtime is not None
+            runtime.tracker.settled = settled.append
+            for number in range(20):
+                await scene.emitter.emit(Found(number=number))
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(1)
+            assert not followed(*scene.nodes)
+        return scene, settled
+
+    return run(main())
+
+
+@pytest.mark.parametrize("policy", [SHORT_OF_ROOM, REFUSABLE], ids=["short of room", "refusable"])
+def test_an_event_that_leaves_before_its_emit_returns_is_in_the_sample_too(
+    hosting: str, policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, settled = sampled(hosting, policy, monkeypatch)
+    assert len(settled) == len(scene.handled) == 20
+
+
+@pytest.mark.parametrize("policy", [SHORT_OF_ROOM, REFUSABLE], ids=["short of room", "refusable"])
+def test_no_cascade_is_in_the_sample_that_could_not_be_followed_any_more(
+    hosting: str, policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking.Tracker, "samples_now", lambda self: False)
+    scene, settled = sampled(hosting, policy, monkeypatch)
+    assert len(settled) < len(scene.handled) == 20
+    assert min(settled, default=1.0) > 0.005
 
 
 @pytest.mark.parametrize(
@@ -395,14 +443,14 @@ def test_an_event_whose_receipt_is_kept_settles_also_if_that_is_asked_late(
     play(hosting, how, kind, 20)
 
 
-@pytest.mark.parametrize("how", [kept_in_one_tick, gathered, every_third], ids=lambda h: h.__name__)
+@pytest.mark.parametrize("how", KEPT, ids=lambda how: how.__name__)
 def test_an_event_that_waited_for_room_settles(hosting: str, how: Play) -> None:
-    play(hosting, how, Found, 20, queue=2, concurrency=1)
+    play(hosting, how, Found, 20, **SHORT_OF_ROOM)
 
 
-def test_a_refusable_event_settles(hosting: str) -> None:
-    policy = {"limit": Limit("10000/s", burst=100), "overflow": "reject"}
-    play(hosting, kept_in_one_tick, Found, 20, **policy)
+@pytest.mark.parametrize("how", KEPT, ids=lambda how: how.__name__)
+def test_a_refusable_event_settles(hosting: str, how: Play) -> None:
+    play(hosting, how, Found, 20, **REFUSABLE)
 
 
 def test_an_event_that_its_type_s_limit_kept_back_settles_also_if_that_is_asked_late() -> None:
@@ -772,8 +820,6 @@ def test_code_that_is_made_again_and_again_is_judged_anew_and_not_remembered_for
         with pytest.raises(StopIteration):
             coroutine.send(None)
     assert seen == [False, True] * 750
-    from thence.delivery import tracking
-
     assert len(tracking._known) <= tracking.MAX_KNOWN
 
 

@@ -226,9 +226,6 @@ class Play:
         self.starts[ctx.root_id] += 1
         yield
 
-    def attempt(self, ctx: Context, *events: Event) -> None:
-        """These are being emitted for good."""
-
     def handler(self, plan: HandlerPlan, home: list[Node]) -> Callable[..., Any]:
         chance = self.chance
 
@@ -244,24 +241,19 @@ class Play:
             if chance.random() < plan.failing / 2:
                 raise ValueError("after it has emitted something")
 
-        async def emit(ctx: Context, *events: Event, pause: float = 0) -> None:
+        async def emit(*events: Event, pause: float = 0) -> None:
             for event in events:
                 if pause:
                     await asyncio.sleep(pause)
                 try:
                     await home[0].emit(event)
-                except RateLimited:
-                    self.attempt(ctx, event)
                 except ThenceError:
-                    pass  # its node is closing
-                else:
-                    self.attempt(ctx, event)
+                    pass  # beyond a limit, or its node is closing
 
         async def returning(event: Any, ctx: Context) -> Any:
             with self.a_run(ctx):
                 events = await begin()
                 end()
-                self.attempt(ctx, *events)
                 return events
 
         async def yielding(event: Any, ctx: Context) -> Any:
@@ -270,7 +262,6 @@ class Play:
                 for one in events:
                     yield one
                 end()
-                self.attempt(ctx, *events)
 
         async def in_context(event: Any, ctx: Context) -> None:
             with self.a_run(ctx):
@@ -278,41 +269,38 @@ class Play:
                 for one in events:
                     ctx.emit(one)
                 end()
-                self.attempt(ctx, *events)
 
         async def joined(event: Any, ctx: Context) -> None:
             with self.a_run(ctx):
-                await emit(ctx, *await begin())
+                await emit(*await begin())
                 end()
 
         async def joined_at_once(event: Any, ctx: Context) -> None:
             with self.a_run(ctx):
-                await asyncio.gather(*(emit(ctx, one) for one in await begin()))
+                await asyncio.gather(*(emit(one) for one in await begin()))
                 end()
 
         async def joined_slowly(event: Any, ctx: Context) -> None:
             with self.a_run(ctx):
-                await emit(ctx, *await begin(), pause=0.001)
+                await emit(*await begin(), pause=0.001)
                 end()
 
         async def left_behind(event: Any, ctx: Context) -> Any:
             with self.a_run(ctx):
                 events = await begin()
                 half = len(events) // 2
-                self.tasks.add(asyncio.create_task(emit(ctx, *events[:half], pause=0.02)))
+                self.tasks.add(asyncio.create_task(emit(*events[:half], pause=0.02)))
                 end()
-                self.attempt(ctx, *events[half:])
                 return events[half:]
 
         async def mixed(event: Any, ctx: Context) -> Any:
             with self.a_run(ctx):
                 events = await begin()
                 third = len(events) // 3
-                await emit(ctx, *events[:third])
+                await emit(*events[:third])
                 for one in events[third : 2 * third]:
                     ctx.emit(one)
                 end()
-                self.attempt(ctx, *events[third:])
                 return events[2 * third :]
 
         return {

@@ -28,9 +28,9 @@ from thence.app.settings import Settings
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.clock import LoopClock
-from thence.delivery.dispatch import RUNNING
 from thence.delivery.receipts import Receipt
 from thence.delivery.roots import RootEmits
+from thence.delivery.running import RUNNING, run_of
 from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
 from thence.facts import Observer
@@ -85,6 +85,7 @@ class Node:
         self._services = services
         self._settings = Settings.read().override(mesh=mesh, name=name, listen=listen, loops=loops)
         self._budget = _checked_budget(budget) or self._settings.cascade_budget()
+        self._loops: LoopMode = self._settings.loop_mode()
         self.name = self._settings.name or f"{'+'.join(names) or 'emitter'}-{os.getpid()}"
         self._runtime: Runtime | None = None
         self._lifespans: list[RunningLifespan] = []
@@ -126,7 +127,7 @@ class Node:
             wire_for,
             answers,
             self._budget,
-            self._settings.loop_mode(),
+            self._loops,
             self._settings.sample_share(),
         )
         self._runtime = runtime
@@ -189,23 +190,22 @@ class Node:
 
         :param budget: what its cascade may use up, in place of the node's; inside a handler it can only be
             smaller than what is left.
+        :raises ConfigurationError: ``budget`` is no :class:`~thence.Budget`.
         :raises InvalidEvent: its values don't fit its types.
         :raises PayloadTooLarge: it is over its type's byte budget.
         :raises UndeclaredEvent: a handler emits it that does not declare its type.
         :raises SchemaMismatch: nobody who wants it declares it compatibly.
         :raises NodeClosed: the node is not running, or belongs to the process this one was forked from.
         """
+        if budget is not None:
+            _checked_budget(budget)
         running = RUNNING.get()
         if running is None and self._roots is not None:
             return self._roots.emit(event, budget)
         runtime = self._runtime
         if running is None or runtime is None or self._state in ("forked", "closed"):
             self._refuse()
-        if isinstance(running, tuple):
-            arrival, handler = running
-        else:
-            arrival, handler = running, running.subscription.handlers[0]
-        return runtime.emitter.emit_joined(event, handler, arrival, _checked_budget(budget))
+        return runtime.emitter.emit_joined(event, *run_of(running), budget)
 
     def _refuse(self) -> NoReturn:
         if self._state == "forked":

@@ -11,6 +11,7 @@ signals carry a summary here.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 
@@ -106,6 +107,7 @@ class Branch:
         "began",
         "depth",
         "open",
+        "runs",
         "step",
     )
 
@@ -117,11 +119,17 @@ class Branch:
         """Its own handler's run, if that has ended well or not."""
         self.began = 0.0
         """When its handler was begun."""
+        self.runs: dict[str, Branch] = {}
+        """By handler, the branches of their runs, where there are several."""
         self._ended = ended
         self._events = self._shed = self._cut = self._expired = self._merged = 0
         self._failed = self._lost = 0
         self._failures: tuple[Failure, ...] = ()
         self._steps: tuple[Step, ...] = ()
+
+    def branch_of(self, handler: str) -> Branch:
+        """What waits for that handler's run and all that it causes: a branch of its own, or else this one."""
+        return self.runs.get(handler, self)
 
     def grows(self) -> None:
         """One more delivery is under way because of it."""
@@ -203,6 +211,9 @@ class Branches:
     def __init__(self, most: int = MAX_BRANCHES) -> None:
         self._most = most
         self._open: dict[Branch, Callable[[Tally], None]] = {}
+        self._untold: deque[tuple[Callable[[Tally], None], Tally]] = deque()
+        """Who is still to be told that a branch has ended."""
+        self._telling = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -217,11 +228,27 @@ class Branches:
         self._open[branch] = ended
         return branch
 
+    def open_run(self, branch: Branch, handler: str) -> Branch:
+        """One of several handlers of a delivery begins: its run and all that it causes are one part of ``branch``."""
+        run = branch.runs[handler] = self.open(branch.depth, 1, branch.child_ended)
+        return run
+
     def forget(self, branch: Branch) -> None:
         """Somebody else will report on it."""
         self._open.pop(branch, None)
 
     def _end(self, branch: Branch, tally: Tally) -> None:
         ended = self._open.pop(branch, None)
-        if ended is not None:
-            ended(tally)
+        if ended is None:
+            return
+        self._untold.append((ended, tally))
+        # Not recursively: its parent may end with it, and that one's parent, up a cascade of any depth.
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                ended, tally = self._untold.popleft()
+                ended(tally)
+        finally:
+            self._telling = False

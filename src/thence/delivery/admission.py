@@ -102,6 +102,13 @@ class Admission:
         if arrival.since is None:
             arrival.since = source.read_at or self.now()
 
+    def note_begun(self, handler: HostedHandler, arrival: Arrival) -> None:
+        """A handler of a tracked arrival begins."""
+        branch = arrival.record
+        if arrival.subscription.several:
+            branch = self._branches.open_run(branch, handler.place)
+        branch.began = self.now()
+
     def _move_on(self, arrival: Arrival, owner: str) -> None:
         """Give an arrival back; whoever gets it next reports on it, if it is tracked."""
         if arrival.record is not None:
@@ -246,7 +253,7 @@ class Admission:
         if arrival.record is not None:
             arrival.record.refused(kind_of(reason))
         self.queueing.waits_no_more(arrival)
-        after = self._part_ended(arrival)
+        after = self._part_ended(handler, arrival)
         if after is not None:
             self._next.append((after, True))
 
@@ -259,7 +266,7 @@ class Admission:
         if handler.line.size or service.concurrency is not None:
             self.queueing.next_in_line(handler)
         for member in arrival.members or (arrival,):
-            following = self._part_ended(member)
+            following = self._part_ended(handler, member)
             if following is not None:
                 self._next.append((following, True))
         if self._next:
@@ -281,18 +288,21 @@ class Admission:
         """A run that was begun without admission, because nothing was unfinished, has suspended."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
+        # Its source knows both for sure only while its frame is being handled.
+        arrival.due = due_of(arrival)
+        full_lineage_of(arrival)
         if subscription.key is not None:
             service.lanes.enter(getattr(arrival.body, subscription.key), arrival)
         service.unfinished[arrival] = 1
         handler.take_place()
 
-    def _part_ended(self, arrival: Arrival) -> Arrival | None:
+    def _part_ended(self, handler: HostedHandler, arrival: Arrival) -> Arrival | None:
         """One handler of an admitted arrival has ended. Returns the next in its lane if that was the last."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
         following = None
         if arrival.record is not None:
-            arrival.record.part_ended()
+            arrival.record.branch_of(handler.place).part_ended()
         remaining = service.unfinished[arrival] - 1
         if remaining:
             service.unfinished[arrival] = remaining

@@ -60,7 +60,8 @@ class ConsequenceEmits:
         _leave(handler, arrival, left - credits)
         if budget is not None:
             credits = min(credits, budget.events)
-        emission = sender.emission(route, payload, body, lineage, credits, arrival.record)
+        branch = _branch_of(handler, arrival)
+        emission = sender.emission(route, payload, body, lineage, credits, branch)
         receipt = self._throttle.keeps(emission) if route.gate is not None else None
         if receipt is None:
             sender.send(emission, chosen)
@@ -91,7 +92,7 @@ class ConsequenceEmits:
                 credits = self.credits_of(handler, arrival)
                 _leave(handler, arrival, 0)
             if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
-                self._send(route, payload, body, lineage, credits, arrival.record)
+                self._send(route, payload, body, lineage, credits, _branch_of(handler, arrival))
         else:
             sealed = self._sealed_all(handler, result, context)
             if sealed:
@@ -119,7 +120,7 @@ class ConsequenceEmits:
             )
             began = end
             if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
-                self._send(route, payload, body, lineage, credits, arrival.record)
+                self._send(route, payload, body, lineage, credits, _branch_of(handler, arrival))
 
     def _send(
         self,
@@ -226,6 +227,12 @@ class ConsequenceEmits:
             if event.__class__ not in handler.declared:
                 raise undeclared(event, handler)
         return [self._sender.sealed(event) for event in events]
+
+
+def _branch_of(handler: HostedHandler, arrival: Arrival) -> Branch | None:
+    """What waits for the end of what a run emits, if the arrival is tracked."""
+    record: Branch | None = arrival.record
+    return None if record is None else record.branch_of(handler.place)
 
 
 def _leave(handler: HostedHandler, arrival: Arrival, credits: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any
 
@@ -21,6 +21,7 @@ from thence.cascade.settlement import MAX_TEXT, Branch, Branches, Failure, Step
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.running import RUNNING
 from thence.errors import ThenceError
 from thence.events.envelope import Arrival, Extras, Source, event_id_of, lineage_of
 from thence.events.lineage import Path
@@ -28,15 +29,9 @@ from thence.facts import Observer
 from thence.handling.carrier import Carrier, CarrierPool, next_job
 from thence.mesh.cork import Cork
 
-__all__ = ["RUNNING", "Dispatcher"]
+__all__ = ["Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
-
-RUNNING: ContextVar[Arrival | tuple[Arrival, HostedHandler] | None] = ContextVar(
-    "thence_running", default=None
-)
-"""What the current code is a handler's run for, so that what it emits joins its cascade. With the handler, where
-the arrival goes to several."""
 
 
 class Run(Struct, eq=False):
@@ -219,7 +214,7 @@ class Dispatcher:
             return False
         if extras.tracked:
             self.admission.open_branch(arrival)
-            arrival.record.began = self.admission.now()
+            self.admission.note_begun(handler, arrival)
         return True
 
     # -- the long way
@@ -269,7 +264,7 @@ class Dispatcher:
         """
         RUNNING.set((arrival, handler) if arrival.subscription.several else arrival)
         if arrival.record is not None:
-            arrival.record.began = self.admission.now()
+            self.admission.note_begun(handler, arrival)
         error = None
         try:
             if handler.takes_context:
@@ -343,7 +338,7 @@ class Dispatcher:
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
         if arrival.record is not None:
-            self._note_ran(handler, arrival, arrival.record, error)
+            self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
             self._note_failure(handler, arrival, error)
         else:
@@ -431,6 +426,8 @@ class Dispatcher:
     def _never_began(self, run: Run) -> None:
         """A task that is cancelled before its first step never runs its coroutine: nothing else would end it."""
         if run in self._runs:
+            if run.arrival.record is not None:
+                self.admission.note_begun(run.handler, run.arrival)
             error = asyncio.CancelledError("cancelled before it began")
             self._end(run.handler, run.arrival, error, run)
 

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from thence.cascade.settlement import Failure, Step, Tally
+from thence.delivery.running import is_in_cascade_of
 from thence.durations import Duration
 from thence.durations import seconds as length_of
 from thence.errors import SettleTimeout, ThenceError
@@ -89,6 +90,11 @@ class Root:
         self.settled_in = 0.0
         """Seconds that the cascade took; 0.0 while it goes on."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether everything has."""
+        return self._tally is not None
+
     def ended(self, tally: Tally) -> None:
         """Everything has ended."""
         self._tally, self.branch = tally, None
@@ -168,7 +174,11 @@ class Receipt(Struct, gc=False):
     @property
     def event_id(self) -> str:
         """The event's identifier, 32 hexadecimal digits."""
-        return str(EventId(self.sending.node, self.sequence))
+        return str(self._id)
+
+    @property
+    def _id(self) -> EventId:
+        return EventId(self.sending.node, self.sequence)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -198,6 +208,11 @@ class Receipt(Struct, gc=False):
                 "before the handler has. Await settled() where the root event was emitted"
             )
         root = self.root or tracker.track(self)
+        if not root.has_ended and is_in_cascade_of(self._id):
+            raise ThenceError(
+                f"the handler that waits here is itself a part of the cascade of {self.event_id}, which can't end "
+                "before the handler has. Await settled() where the root event was emitted, outside of its handlers"
+            )
         return await root.settled(length)
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from thence.delivery.receipts import Receipt, Refusal
 from thence.delivery.sending import Choice, Emission, Sender, heeded
 from thence.delivery.targets import Route
 from thence.delivery.throttle import Throttle
-from thence.delivery.tracking import UNKEPT
+from thence.delivery.tracking import UNKEPT, discards_result
 from thence.events import Event, spec_of
 from thence.events.envelope import DEFAULT
 from thence.events.lineage import Lineage
@@ -145,12 +145,14 @@ class RootEmits:
             if all(outlet.room > 0 for _, outlet in chosen):
                 sender.send(emission, chosen)
                 receipt = sender.finish(emission)
-                self._tracker.wait(receipt)
-            else:
-                receipt = await self._wait_for_room(emission, chosen)
-            if emission.asked:
-                if receipt.root is None:
+                if not emission.asked:
+                    self._tracker.wait(receipt)
+                elif self._follows(sys._getframe(2)):
                     self._tracker.track(receipt)
+            else:
+                follows = self._follows(sys._getframe(2))
+                receipt = await self._wait_for_room(emission, chosen, follows)
+            if emission.asked:
                 self._cork.release()
                 await self._be_told(emission, receipt)
         finally:
@@ -158,11 +160,16 @@ class RootEmits:
                 outlet.asked.pop(emission.sequence, None)
         return heeded(route, receipt)
 
-    async def _wait_for_room(self, emission: Emission, chosen: Choice) -> Receipt:
+    def _follows(self, emitter: FrameType) -> bool:
+        """Whether to follow an event that leaves before its emitter, which awaits it, has got the receipt."""
+        return not discards_result(emitter) or self._tracker.samples_now()
+
+    async def _wait_for_room(self, emission: Emission, chosen: Choice, follows: bool) -> Receipt:
         sender = self._sender
-        # It leaves before its emitter can be seen to keep its receipt.
-        root = self._tracker.open(str(EventId(sender.node, sender.number(emission))))
-        emission.branch = branch = root.branch
+        root = None
+        if follows:
+            root = self._tracker.open(str(EventId(sender.node, sender.number(emission))))
+            emission.branch = root.branch
         ended: asyncio.Future[None] = sender.loop.create_future()
         emit = PatientEmit(
             sender,
@@ -180,7 +187,10 @@ class RootEmits:
         finally:
             receipt = sender.finish(emission)
             receipt.root = root
-            branch.part_ended()
+            # It is too late to ask anybody to track it.
+            receipt.sending = replace(receipt.sending, deliveries=())
+            if emission.branch is not None:
+                emission.branch.part_ended()
         return receipt
 
     async def _be_told(self, emission: Emission, receipt: Receipt) -> None:
@@ -200,4 +210,6 @@ class RootEmits:
         names = {one.service for one in refused}
         targets = tuple(service for service in receipt.targets if service not in names)
         sending = receipt.sending
-        receipt.sending = replace(sending, targets=targets, refused=sending.refused + refused)
+        receipt.sending = replace(
+            sending, targets=targets, deliveries=(), refused=sending.refused + refused
+        )

@@ -255,6 +255,17 @@ class Sender:
                 return CASCADE_EXPIRED
         return ""
 
+    def note_unsent(self, emission: Emission, reason: str) -> None:
+        """An event does not leave at all: count it, and tell the observer."""
+        event = emission.route.spec.name
+        self.count(event, "", reason)
+        if emission.branch is not None:
+            emission.branch.refused(kind_of(reason))
+        if self.observer is not None:
+            event_id = EventId(self.node, self.number(emission))
+            lineage = None if emission.is_root else emission.lineage
+            self.observer.refused(event_id, lineage, event, "", reason)
+
     def count(self, event: str, service: str, reason: str) -> None:
         """An event does not go to that service."""
         self.refused[event, service, reason] += 1

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 
 from thence.delivery.conflation import Conflation
 from thence.delivery.patience import PatientEmit
-from thence.delivery.reasons import CLOSING, REPLACED, kind_of
+from thence.delivery.reasons import CLOSING, REPLACED
 from thence.delivery.receipts import Receipt
 from thence.delivery.sending import Choice, Emission, Sender
 from thence.delivery.targets import Route
@@ -135,14 +135,13 @@ class Kept:
 
     def _close(self, emission: Emission, reason: str) -> None:
         """What was kept back is not sent."""
-        sender, route = self._sender, self._route
-        sender.count(route.spec.name, "", reason)
-        for service in route.services:
+        sender = self._sender
+        sender.note_unsent(emission, reason)
+        for service in self._route.services:
             emission.refuse(service, reason)
         sender.receipt(emission, (), ())
         emission.receipt = None
         if emission.branch is not None:
-            emission.branch.refused(kind_of(reason))
             emission.branch.part_ended()
 
 
@@ -182,12 +181,9 @@ class Throttle:
 
 def refusal(sender: Sender, emission: Emission, reason: str, early: float) -> RateLimited:
     """The error for an event beyond the limit of its type, which is counted."""
-    name = emission.route.spec.name
-    sender.count(name, "", reason)
-    if emission.branch is not None:
-        emission.branch.refused("shed")
+    sender.note_unsent(emission, reason)
     return RateLimited(
-        f"event {name!r} is beyond the limit of its type ({reason}): emit it again in {early:.3g} s, emit fewer, "
-        "or raise limit= of the class",
+        f"event {emission.route.spec.name!r} is beyond the limit of its type ({reason}): emit it again in "
+        f"{early:.3g} s, emit fewer, or raise limit= of the class",
         early,
     )

@@ -128,12 +128,22 @@ class Tracker:
         return random.randint(1, 2 * every - 1) if every else math.inf
 
     def sample(self, receipt: Receipt) -> None:
-        """Follow this one, unless there were enough lately. It must not have left yet."""
+        """Follow this one, unless there were enough lately, or nobody can be asked to track it any more."""
+        if receipt.root is None and receipt.sending.deliveries and self._is_sample_due():
+            self.track(receipt)
+
+    def samples_now(self) -> bool:
+        """Whether to follow unasked an event that leaves now, and has no turn to wait for."""
+        every = self._sample_every
+        return bool(every) and not random.randrange(every) and self._is_sample_due()
+
+    def _is_sample_due(self) -> bool:
+        """Whether there were not enough lately; if so, there is one more."""
         now = self._now()
-        if self._sample_every and now >= self._next_sample:
-            self._next_sample = now + 1 / SAMPLES_PER_SECOND
-            if receipt.root is None:
-                self.track(receipt)
+        if not self._sample_every or now < self._next_sample:
+            return False
+        self._next_sample = now + 1 / SAMPLES_PER_SECOND
+        return True
 
 
 _tracker = Tracker(time.monotonic, Branches())

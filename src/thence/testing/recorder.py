@@ -13,11 +13,11 @@ from typing import Any
 
 from thence.app.runtime import Runtime
 from thence.cascade.loops import loop_in
-from thence.delivery.dispatch import RUNNING
 from thence.delivery.emission import Emitter
 from thence.delivery.hosted import HostedHandler
 from thence.delivery.reasons import LOOP, REPLACED, kind_of
 from thence.delivery.receipts import Receipt
+from thence.delivery.running import RUNNING, run_of
 from thence.delivery.sending import Emission
 from thence.errors import RateLimited
 from thence.events import Event, spec_of
@@ -111,8 +111,8 @@ class Recorder:
 
         async def recorded(*arguments: Any) -> Any:
             running = RUNNING.get()
-            arrival = running[0] if isinstance(running, tuple) else running
-            assert arrival is not None
+            assert running is not None
+            _, arrival = run_of(running)
             for one in arrival.members or (arrival,):
                 recording = self._recording_of(event_id_of(one), lineage_of(one))
                 if recording is not None:
