@@ -67,7 +67,7 @@ def outlet(number: int = 3, cork: Cork | None = None) -> tuple[LinkOutlet, Wire,
     owner: Any = SimpleNamespace(
         cork=cork,
         received=lambda *_: None,
-        departures=SimpleNamespace(undecided=False),
+        departures=SimpleNamespace(undecided=()),
         connected=lambda _: None,
         owing=lambda _: None,
         now=asyncio.get_running_loop().time,

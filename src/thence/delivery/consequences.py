@@ -91,7 +91,25 @@ class ConsequenceEmits:
             else:
                 credits = self.credits_of(handler, arrival)
                 _leave(handler, arrival, 0)
-            if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
+            outlet, sender = route.single, self._sender
+            if (
+                outlet is not None
+                and arrival.record is None
+                and outlet.room > 0
+                and credits >= outlet.starts
+                and sender.observer is None
+                and (path := lineage.path) is not None
+                and path.depth <= lineage.max_depth
+            ):
+                # The lines of _put for one outlet.
+                sender.sequence = sequence = sender.sequence + 1
+                outlet.room -= 1
+                credits = credits - outlet.starts if outlet.spreads else 0
+                outlet.send(sequence, payload, body, lineage, credits)
+                route.emitted += 1
+            elif arrival.record is not None or not self._put(
+                route, payload, body, lineage, credits
+            ):
                 self._send(route, payload, body, lineage, credits, _branch_of(handler, arrival))
         else:
             sealed = self._sealed_all(handler, result, context)

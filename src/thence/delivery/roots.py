@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from sys import getrefcount
 from types import FrameType
 
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from thence.delivery.receipts import Receipt, Refusal
 from thence.delivery.sending import Choice, Emission, Sender, heeded
 from thence.delivery.targets import Route
 from thence.delivery.throttle import Throttle
-from thence.delivery.tracking import UNKEPT, discards_result
+from thence.delivery.tracking import discards_result
 from thence.events import Event, spec_of
 from thence.events.envelope import DEFAULT
 from thence.events.lineage import Lineage
@@ -39,6 +38,7 @@ class RootEmits:
         self._routes = sender.routes
         self._cork = sender.cork
         self._tracker = sender.tracker
+        self._undecided = sender.tracker.undecided
         self._count = 0
         """Events emitted, as of the last time that something else was attended to."""
         self._pause_at = BURST
@@ -48,7 +48,7 @@ class RootEmits:
 
     async def emit(self, event: Event, budget: Budget | None = None) -> Receipt:
         """Emit an event that nothing caused. Waits while a receiver has no room."""
-        sender, cork = self._sender, self._cork
+        sender = self._sender
         route = self._routes.get(event.__class__) or sender.table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
         outlet = route.root_outlet
@@ -63,19 +63,15 @@ class RootEmits:
             receipt = await self._emit_patiently(route, payload, body, budget)
         if receipt is None:
             receipt = Receipt(sender.sequence, route.sending)
-            if not cork.alone:
-                tracker = self._tracker
-                if getrefcount(tracker.last) > UNKEPT:
-                    tracker.keep_last()
-                tracker.last = receipt
-                tracker.undecided = True
+            if not self._cork.alone:
+                self._undecided.append(receipt)
         self._unattended = unattended = self._unattended - 1
         if not unattended:
             await self._attend(receipt, sys._getframe(1))
-        elif cork.alone:
+        elif self._cork.alone:
             # It leaves before whoever awaits this has got the receipt.
             self._tracker.decide_for(sys._getframe(1), receipt)
-            cork.flush()
+            self._cork.flush()
         return receipt
 
     async def _attend(self, receipt: Receipt, emitting: FrameType) -> None:
@@ -97,6 +93,8 @@ class RootEmits:
         if pauses:
             # A loop of emits that never has to wait would keep everything else from running.
             await asyncio.sleep(0)
+            # Those of events that nobody wants leave with no others.
+            self._tracker.decide()
 
     def _put(self, route: Route, payload: bytes, body: Event) -> bool:
         """Send, if there is no choice to make and room everywhere: whether that was so."""
@@ -146,7 +144,7 @@ class RootEmits:
                 sender.send(emission, chosen)
                 receipt = sender.finish(emission)
                 if not emission.asked:
-                    self._tracker.wait(receipt)
+                    self._tracker.undecided.append(receipt)
                 elif self._follows(sys._getframe(2)):
                     self._tracker.track(receipt)
             else:

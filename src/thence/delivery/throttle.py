@@ -131,7 +131,7 @@ class Kept:
         if emission.branch is not None:
             emission.branch.part_ended()
         elif emission.is_root:
-            self._sender.tracker.wait(receipt)
+            self._sender.tracker.undecided.append(receipt)
 
     def _close(self, emission: Emission, reason: str) -> None:
         """What was kept back is not sent."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dis
 import math
 import random
-import time
 from collections.abc import Callable
 from sys import getrefcount
 from types import CodeType, FrameType
@@ -21,9 +20,7 @@ from thence.delivery.reasons import kind_of
 from thence.delivery.receipts import Receipt, Root, Sending
 from thence.events.envelope import TRACKED, Arrival
 
-__all__ = ["UNKEPT", "Tracker", "discards_result", "mark_tracked"]
-
-_NOWHERE = Sending("", ())
+__all__ = ["Tracker", "discards_result", "mark_tracked"]
 
 SAMPLES_PER_SECOND = 100.0
 """Root events that are tracked unasked, at most."""
@@ -35,13 +32,8 @@ class Tracker:
     def __init__(
         self, now: Callable[[], float], branches: Branches, sample_share: float = 0.01
     ) -> None:
-        self.last = Receipt(0, _NOWHERE)
-        """What was given out last."""
-        self.undecided = False
-        """Whether there are receipts to decide about."""
-        self._fresh: list[Receipt] = []
-        """Other receipts of events that have not left yet."""
-        self._decided = 0
+        self.undecided: list[Receipt] = []
+        """Those of events that have not left yet."""
         self._code: CodeType | None = None
         self._offset = 0
         self._discards = False
@@ -55,41 +47,26 @@ class Tracker:
 
     def forget(self) -> None:
         """Keep no receipt any more: the garbage collector does not see what it refers to."""
-        self.last = Receipt(0, _NOWHERE)
-
-    def keep_last(self) -> None:
-        """Somebody keeps the last receipt, and there is another now."""
-        if self.last.sequence > self._decided:
-            self._fresh.append(self.last)
+        self.undecided.clear()
 
     def decide(self) -> None:
         """Events are about to leave: have those tracked whose receipts somebody keeps."""
-        self.undecided = False
-        if self.last.sequence > self._decided:
-            self._decided = self.last.sequence
-            if getrefcount(self.last) > UNKEPT and self.last.root is None:
-                self.track(self.last)
-        fresh = self._fresh
-        while fresh:
-            receipt = fresh.pop()
-            if getrefcount(receipt) > UNKEPT and receipt.root is None:
-                self.track(receipt)
-
-    def wait(self, receipt: Receipt) -> None:
-        """Decide about this one too, just before its event leaves."""
-        self._fresh.append(receipt)
-        self.undecided = True
+        undecided = self.undecided
+        if undecided:
+            counts = list(map(getrefcount, undecided))
+            if max(counts) > UNKEPT:
+                for receipt, count in zip(undecided, counts, strict=True):
+                    if count > UNKEPT and receipt.root is None:
+                        self.track(receipt)
+            undecided.clear()
 
     def decide_for(self, frame: FrameType, receipt: Receipt) -> None:
         """Decide about an event that leaves while ``frame``, which awaits its receipt, has not got it."""
         if frame.f_lasti != self._offset or frame.f_code is not self._code:
             self._code, self._offset = frame.f_code, frame.f_lasti
             self._discards = discards_result(frame)
-        if receipt is self.last:
-            self._decided = receipt.sequence
-            self.undecided = bool(self._fresh)
-        elif self._fresh and self._fresh[-1] is receipt:
-            self._fresh.pop()
+        if self.undecided and self.undecided[-1] is receipt:
+            self.undecided.pop()
         if not self._discards and receipt.root is None:
             self.track(receipt)
 
@@ -146,9 +123,8 @@ class Tracker:
         return True
 
 
-_tracker = Tracker(time.monotonic, Branches())
-UNKEPT = getrefcount(_tracker.last)
-"""What :func:`sys.getrefcount` tells of a receipt that only the tracker has, or one variable."""
+(UNKEPT,) = map(getrefcount, [Receipt(0, Sending("", ()))])
+"""What :func:`sys.getrefcount` tells of a receipt that only the tracker has."""
 
 
 def discards_result(frame: FrameType | None) -> bool:

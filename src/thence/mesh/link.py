@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -79,8 +79,10 @@ UNKNOWN_PATH = Path(None, "?")
 class Departures(Protocol):
     """Who has something to say to a peer just before events are written to it."""
 
-    undecided: bool
-    """Whether there may be anything."""
+    @property
+    def undecided(self) -> Sized:
+        """What there may be something to say about."""
+        ...
 
     def decide(self) -> None:
         """Say it now."""
