@@ -45,11 +45,6 @@ def unsampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THENCE_CASCADE_SAMPLE", "0")
 
 
-def defect(reason: str) -> pytest.MarkDecorator:
-    """Known to be broken: whoever mends it takes the mark away."""
-    return pytest.mark.xfail(reason=reason, strict=True)
-
-
 class Scene:
     """An emitter, and a service that is at the same node, at another or has replicas at several."""
 
@@ -486,16 +481,7 @@ def test_an_event_that_its_type_s_limit_kept_back_settles_if_that_is_asked_at_on
     run(main())
 
 
-@pytest.mark.parametrize(
-    "late",
-    [
-        False,
-        pytest.param(
-            True, marks=defect("what waits for its key is decided upon when it has left its hold")
-        ),
-    ],
-    ids=["asked at once", "asked late"],
-)
+@pytest.mark.parametrize("late", [False, True], ids=["asked at once", "asked late"])
 def test_an_event_whose_key_is_moving_settles(late: bool) -> None:
     async def main() -> None:
         mesh = new_mesh()

@@ -45,9 +45,8 @@ _decode_returned = Decoder(Returned).decode
 class KeyMoves:
     """The holds of one emitter, and how they end.
 
-    ``link_to(node)`` is the link to a node, if there is one; ``placement_of(service)`` finds a placement;
-    ``spec_of_type(event)`` the type of that name emitted here; ``lose(target, reason)`` counts a loss;
-    ``flush()`` is called when something was sent.
+    ``link_to(node)`` is the link to a node, if there is one; ``decode(event, payload)`` makes a body;
+    ``lose(target, reason)`` counts a loss; ``decide()`` is called before something is sent, ``flush()`` after.
     """
 
     def __init__(
@@ -59,6 +58,7 @@ class KeyMoves:
         decode: Callable[[str, bytes], Event],
         is_dead: Callable[[str], bool],
         lose: Callable[[Target, str], None],
+        decide: Callable[[], None],
         flush: Callable[[], None],
     ) -> None:
         self._node = node
@@ -67,6 +67,7 @@ class KeyMoves:
         self._decode = decode
         self._is_dead = is_dead
         self._lose = lose
+        self._decide = decide
         self._flush = flush
         self._loop = asyncio.get_running_loop()
         self._open: dict[int, tuple[Placement[Parcel], Hold[Parcel]]] = {}
@@ -157,6 +158,7 @@ class KeyMoves:
 
     def send_on(self, placement: Placement[Parcel], hold: Hold[Parcel]) -> None:
         """Send what waits to the new owner, in order, as far as there is room."""
+        self._decide()
         while waiting := hold.returned or hold.waiting:
             parcel = waiting[0]
             outlet = parcel.target.outlet_for(parcel.block)

@@ -64,6 +64,7 @@ class RouteTable:
             decode=self._decode,
             is_dead=is_dead,
             lose=self.count_lost,
+            decide=tracker.decide,
             flush=cork.release,
         )
         self.budget = budget
