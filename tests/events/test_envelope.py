@@ -113,11 +113,11 @@ def test_a_root_s_id_is_left_out_where_it_is_its_consequence_s_cause() -> None:
     numbers = Numbers()
     assert extras_for(LINEAGES["a consequence of a root"], numbers) == (1, 0, 7, 50_000)
     assert numbers.names == [A]
-    assert extras_for(LINEAGES["a consequence of a consequence"], numbers)[4:] == (0, 7)
+    assert extras_for(LINEAGES["a consequence of a consequence"], numbers)[4:] == (0, 0, 7)
 
 
 def test_a_root_with_nothing_special_has_no_lineage_and_the_default_time() -> None:
-    for extras in ((), (0, 0, 0, 0, -1, 0, DEFAULT.depth, 1)):
+    for extras in ((), (0, 0, 0, 0, 1, -1, 0, DEFAULT.depth)):
         arrival = sent_over(extras)
         arrival.source = Numbers()
         assert full_lineage_of(arrival) is None

@@ -804,7 +804,7 @@ async def test_it_tells_what_has_expired_with_the_budget_of_its_cascade():
 
     async with Mesh(service) as mesh:
         cascade = await mesh.emit(ANA, budget=Budget(seconds="2s"))
-    assert kinds_of(cascade) == [("expired", "s", "cascade budget: seconds")]
+    assert kinds_of(cascade) == [("expired", "s.note", "cascade budget: seconds")]
     assert cascade.expired[0].at == pytest.approx(3)
     assert cascade.report.expired == 1
 

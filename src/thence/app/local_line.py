@@ -101,9 +101,9 @@ class LocalLine:
         """Acknowledge at once: there is nobody to wait for."""
         self.outlets[number].acknowledged(count)
 
-    def settle(self, number: int, sequence: int, tally: Tally) -> None:
+    def settle(self, number: int, sequences: tuple[int, ...], tally: Tally) -> None:
         """Tell whoever waits for it at this node."""
-        self.outlets[number].settled(sequence, tally)
+        self.outlets[number].settled(sequences, tally)
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:
         """Tell the emitter of this node."""

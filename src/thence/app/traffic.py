@@ -245,7 +245,7 @@ class NodeTraffic:
             tracked = (number, sequence) in link.to_track
             link.to_track.discard((number, sequence))
             if tracked or _decode_numbers(fields[4])[TRACKED_AT]:
-                link.settle(number, sequence, Tally(shed=len(subscription.handlers)))
+                link.settle(number, (sequence,), Tally(shed=len(subscription.handlers)))
         return subscription
 
     # -- messages
@@ -319,9 +319,9 @@ def _acknowledged(link: Link, counts: tuple[int, ...]) -> None:
         outlet.acknowledged(count)
 
 
-def _settled(link: Link, reports: tuple[tuple[int, int, Tally], ...]) -> None:
-    for number, sequence, tally in reports:
-        _outlet(link, number).settled(sequence, tally)
+def _settled(link: Link, reports: tuple[tuple[int, tuple[int, ...], Tally], ...]) -> None:
+    for number, sequences, tally in reports:
+        _outlet(link, number).settled(sequences, tally)
 
 
 def _undecodable(subscription: Subscription | None, error: Exception) -> str:

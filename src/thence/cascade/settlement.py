@@ -17,7 +17,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-__all__ = ["MAX_TEXT", "Branch", "Branches", "Failure", "Kind", "Step", "Tally"]
+__all__ = ["ENDED", "MAX_TEXT", "Branch", "Branches", "Failure", "Kind", "Step", "Tally"]
 
 MAX_TEXT = 500
 """Characters of a name or an error in a report."""
@@ -162,18 +162,24 @@ class Branch:
 
     def child_ended(self, tally: Tally) -> None:
         """A consequence has ended, with all that followed from it."""
-        self._events += tally.events
-        self._shed += tally.shed
-        self._cut += tally.cut
-        self._expired += tally.expired
-        self._merged += tally.merged
-        self._failed += tally.failed
-        self._lost += tally.lost
+        self.children_ended(tally, 1)
+
+    def children_ended(self, tally: Tally, count: int) -> None:
+        """So many consequences have ended, each with all that followed from it."""
+        self._events += count * tally.events
+        self._shed += count * tally.shed
+        self._cut += count * tally.cut
+        self._expired += count * tally.expired
+        self._merged += count * tally.merged
+        self._failed += count * tally.failed
+        self._lost += count * tally.lost
         self.depth = max(self.depth, tally.depth)
         if tally.failures:
-            self._failures = (self._failures + tally.failures)[:MAX_FAILURES]
+            self._failures = (self._failures + count * tally.failures)[:MAX_FAILURES]
         self._steps = tally.steps
-        self.part_ended()
+        self.open -= count
+        if not self.open:
+            self._ended(self, self.tally())
 
     def child_lost(self, failure: Failure) -> None:
         """Nobody will tell what became of a consequence."""
@@ -203,6 +209,10 @@ class Branch:
             self._failures,
             steps,
         )
+
+
+ENDED = Branch(0, 0, lambda _branch, _tally: None)
+"""Stands for a delivery that has ended and caused nothing, so that nothing had to wait for it."""
 
 
 class Branches:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from operator import itemgetter
 
-from thence.cascade.settlement import Branches
+from thence.cascade.settlement import Branch, Branches
 from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.queueing import NEVER, Queueing
@@ -20,6 +20,7 @@ from thence.events.envelope import (
     DEFAULT,
     Arrival,
     Source,
+    depth_of,
     due_of,
     event_id_of,
     full_lineage_of,
@@ -89,18 +90,18 @@ class Admission:
         service.unfinished[arrival] = len(subscription.handlers)
         self._start(arrival)
 
-    def open_branch(self, arrival: Arrival) -> None:
+    def open_branch(self, arrival: Arrival) -> Branch:
         """Somebody waits for the end of the arrival and of all that follows from it: keep books for it."""
         subscription: Subscription = arrival.subscription
-        lineage = lineage_of(arrival)
-        source, number, sequence = arrival.source, subscription.number, arrival.sequence
-        arrival.record = self._branches.open(
-            lineage.depth if lineage else 0,
+        source, number, sequences = arrival.source, subscription.number, (arrival.sequence,)
+        branch = arrival.record = self._branches.open(
+            depth_of(arrival),
             len(subscription.handlers),
-            lambda tally: source.settle(number, sequence, tally),
+            lambda tally: source.settle(number, sequences, tally),
         )
         if arrival.since is None:
             arrival.since = source.read_at or self.now()
+        return branch
 
     def note_begun(self, handler: HostedHandler, arrival: Arrival) -> None:
         """A handler of a tracked arrival begins."""
@@ -291,6 +292,9 @@ class Admission:
         # Its source knows both for sure only while its frame is being handled.
         arrival.due = due_of(arrival)
         full_lineage_of(arrival)
+        if arrival.extras is not None and arrival.extras.tracked and arrival.record is None:
+            self.open_branch(arrival)
+            self.note_begun(handler, arrival)
         if subscription.key is not None:
             service.lanes.enter(getattr(arrival.body, subscription.key), arrival)
         service.unfinished[arrival] = 1

@@ -107,10 +107,10 @@ class ConsequenceEmits:
                 credits = credits - outlet.starts if outlet.spreads else 0
                 outlet.send(sequence, payload, body, lineage, credits)
                 route.emitted += 1
-            elif arrival.record is not None or not self._put(
-                route, payload, body, lineage, credits
-            ):
-                self._send(route, payload, body, lineage, credits, _branch_of(handler, arrival))
+            else:
+                branch = _branch_of(handler, arrival)
+                if not self._put(route, payload, body, lineage, credits, branch):
+                    self._send(route, payload, body, lineage, credits, branch)
         else:
             sealed = self._sealed_all(handler, result, context)
             if sealed:
@@ -131,14 +131,15 @@ class ConsequenceEmits:
             ends.append(len(needs))
         shares = divide(self.credits_of(handler, arrival), needs)
         _leave(handler, arrival, 0)
-        began = 0
+        began, branch = 0, _branch_of(handler, arrival)
         for (route, payload, body), end in zip(sealed, ends, strict=True):
-            credits = sum(
-                needs[i][0] + shares[i] for i in range(began, end) if shares[i] is not CUT
-            )
+            credits = 0
+            for index in range(began, end):
+                if shares[index] != CUT:
+                    credits += needs[index][0] + shares[index]
             began = end
-            if arrival.record is not None or not self._put(route, payload, body, lineage, credits):
-                self._send(route, payload, body, lineage, credits, _branch_of(handler, arrival))
+            if not self._put(route, payload, body, lineage, credits, branch):
+                self._send(route, payload, body, lineage, credits, branch)
 
     def _send(
         self,
@@ -158,7 +159,13 @@ class ConsequenceEmits:
                 sender.finish(emission)
 
     def _put(
-        self, route: Route, payload: bytes, body: Event, lineage: Lineage, credits: int
+        self,
+        route: Route,
+        payload: bytes,
+        body: Event,
+        lineage: Lineage,
+        credits: int,
+        branch: Branch | None,
     ) -> bool:
         """Send, if there is no choice to make, room everywhere, and enough of the budget: whether that was so."""
         path = lineage.path
@@ -172,7 +179,11 @@ class ConsequenceEmits:
                 return False
             sender.sequence = sequence = sender.sequence + 1
             outlet.room -= 1
-            outlet.send(sequence, payload, body, lineage, credits if outlet.spreads else 0)
+            if branch is not None:
+                branch.grows()
+                outlet.children[sequence] = branch
+            credits = credits if outlet.spreads else 0
+            outlet.send(sequence, payload, body, lineage, credits, branch is not None)
         else:
             outlets = route.outlets
             if outlets is None:
@@ -186,7 +197,10 @@ class ConsequenceEmits:
             sender.sequence = sequence = sender.sequence + 1
             for outlet, share in zip(outlets, shares, strict=True):
                 outlet.room -= 1
-                outlet.send(sequence, payload, body, lineage, share)
+                if branch is not None:
+                    branch.grows()
+                    outlet.children[sequence] = branch
+                outlet.send(sequence, payload, body, lineage, share, branch is not None)
             if not outlets:
                 route.unheard += 1
         route.emitted += 1

@@ -17,13 +17,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from thence.cascade.settlement import MAX_TEXT, Branch, Branches, Failure, Step
+from thence.cascade.settlement import ENDED, MAX_TEXT, Branch, Branches, Failure, Step, Tally
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.running import RUNNING
 from thence.errors import ThenceError
-from thence.events.envelope import Arrival, Extras, Source, event_id_of, lineage_of
+from thence.events.envelope import Arrival, Extras, Source, depth_of, event_id_of, lineage_of
 from thence.events.lineage import Path
 from thence.facts import Observer
 from thence.handling.carrier import Carrier, CarrierPool, next_job
@@ -76,6 +76,8 @@ class Dispatcher:
         self._handler: HostedHandler | None = None
         """What is being run by hand; the handler only when it was admitted."""
         self._touched: list[Subscription] = []
+        self._childless: list[Arrival] = []
+        """Tracked arrivals that have ended in this batch, and could cause nothing."""
         self._runs: set[Run] = set()
         self._carriers = CarrierPool(self._loop, self._work)
 
@@ -117,6 +119,8 @@ class Dispatcher:
                         )
                         subscription.done = 0
                     self._touched.clear()
+                    if self._childless:
+                        self._report_childless(source)
                 if through and carrier.context_kept:
                     return
                 if not through:
@@ -142,8 +146,7 @@ class Dispatcher:
                     or (
                         extras is not None
                         and (
-                            extras.tracked
-                            or handler.declared
+                            handler.declared
                             or source.stale
                             or extras.deadline / 1000 + source.behind <= source.sent_at
                         )
@@ -171,9 +174,13 @@ class Dispatcher:
                 if carrier.left is not None:
                     self._end(handler, arrival, error, carrier.left)
                     return
-                if extras is not None and arrival.record is not None:
-                    self._note_ran(handler, arrival, arrival.record, error)
-                    arrival.record.part_ended()
+                if extras is not None and extras.tracked:
+                    if arrival.record is None and error is None:
+                        # It has caused nothing: one report will do for all such of the batch.
+                        arrival.record = ENDED
+                        self._childless.append(arrival)
+                    else:
+                        self._end_tracked(handler, arrival, error)
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -212,10 +219,36 @@ class Dispatcher:
             return False
         if handler.declared and self._loops.back_at(handler, arrival):
             return False
-        if extras.tracked:
+        if extras.tracked and handler.declared:
             self.admission.open_branch(arrival)
             self.admission.note_begun(handler, arrival)
         return True
+
+    def _end_tracked(
+        self, handler: HostedHandler, arrival: Arrival, error: BaseException | None
+    ) -> None:
+        branch: Branch | None = arrival.record
+        if branch is None:
+            branch = self.admission.open_branch(arrival)
+            self.admission.note_begun(handler, arrival)
+        self._note_ran(handler, arrival, branch, error)
+        branch.part_ended()
+
+    def _report_childless(self, source: Source) -> None:
+        """Report the end of tracked arrivals that caused nothing, in one for all of a subscription."""
+        ended, self._childless = self._childless, []
+        ran = (self.admission.now() - source.sent_at) / len(ended)
+        by_subscription: dict[Subscription, list[Arrival]] = {}
+        for arrival in ended:
+            by_subscription.setdefault(arrival.subscription, []).append(arrival)
+        for subscription, arrivals in by_subscription.items():
+            # Those of one handler's run share their lineage, or tell it by the same number.
+            kinds = {id(a.lineage) if a.lineage else _path_number(a): a for a in arrivals}
+            depth = max(map(depth_of, kinds.values()))
+            place = subscription.handlers[0].place
+            step = Step(subscription.event.name, place, self._name, 0.0, ran)
+            sequences = tuple([arrival.sequence for arrival in arrivals])
+            source.settle(subscription.number, sequences, Tally(1, depth, steps=(step,)))
 
     # -- the long way
 
@@ -446,6 +479,10 @@ class Dispatcher:
         return [run.task for run in self._runs]
 
 
+def _path_number(arrival: Arrival) -> int:
+    return arrival.extras.path if arrival.extras is not None else 0
+
+
 class _Nowhere:
     """The source of a batch without arrivals."""
 
@@ -462,7 +499,7 @@ class _Nowhere:
     def owe(self, number: int, count: int, at_once: int) -> None:
         raise LookupError(number)
 
-    def settle(self, number: int, sequence: int, tally: object) -> None:
+    def settle(self, number: int, sequences: tuple[int, ...], tally: object) -> None:
         raise LookupError(number)
 
     def judge(self, number: int, sequence: int, reason: str, wait: float) -> None:

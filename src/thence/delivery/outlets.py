@@ -7,7 +7,7 @@ never makes a receiver shed. Root emits wait for room (:mod:`thence.delivery.roo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -143,11 +143,20 @@ class Outlet:
         """``branch`` waits for the end of a root event that has been sent in this tick."""
         self.children[sequence] = branch
 
-    def settled(self, sequence: int, tally: Tally) -> None:
-        """An event and all its consequences have ended. What was told before is ignored."""
-        branch = self.children.pop(sequence, None)
+    def settled(self, sequences: Iterable[int], tally: Tally) -> None:
+        """These events and all their consequences have ended, each with that tally. What was told before is ignored."""
+        children = self.children
+        branch, count = None, 0
+        for sequence in sequences:
+            parent = children.pop(sequence, None)
+            if parent is branch:
+                count += 1
+                continue
+            if branch is not None:
+                branch.children_ended(tally, count)
+            branch, count = parent, 1
         if branch is not None:
-            branch.child_ended(tally)
+            branch.children_ended(tally, count)
 
     def judged(self, sequence: int, reason: str, wait: float) -> None:
         """The receiver has let an event in, or refused it for that reason."""
@@ -223,16 +232,10 @@ class LinkOutlet(Outlet):
             link.cut_frame()
         extras: tuple[int, ...]
         # Naming a node or a path may send what is buffered, so it comes before looking at the frame.
-        if (
-            tracked
-            or sent
-            or lineage is None
-            or lineage.path is None
-            or lineage.max_depth != DEFAULT.depth
-        ):
+        if sent or lineage is None or lineage.path is None or lineage.max_depth != DEFAULT.depth:
             extras = all_extras_for(lineage, link, tracked, sent)
         else:
-            extras = extras_for(lineage, link)
+            extras = extras_for(lineage, link, tracked)
         form = (self.number, sequence, Raw(payload), credits, extras)
         events = link.events
         _encode_into(form, events.buffer, -1)

@@ -42,7 +42,8 @@ def is_in_cascade_of(root: EventId) -> bool:
 def _goes_on(handler: HostedHandler, arrival: Arrival) -> bool:
     record: Branch | None = arrival.record
     if record is None:
-        return False
+        # It can cause nothing, so nothing has been opened for it so far.
+        return arrival.extras is not None and bool(arrival.extras.tracked)
     branch = record.branch_of(handler.place)
     return branch.open > 0 and branch.step is None
 

@@ -28,6 +28,7 @@ __all__ = [
     "Numbers",
     "Source",
     "all_extras_for",
+    "depth_of",
     "due_of",
     "envelope_for",
     "event_id_of",
@@ -68,10 +69,10 @@ class Source(Protocol):
         """Acknowledge ``count`` arrivals of subscription ``number``."""
         ...
 
-    def settle(self, number: int, sequence: int, tally: Any) -> None:
-        """Report that a tracked event and all its consequences have ended.
+    def settle(self, number: int, sequences: tuple[int, ...], tally: Any) -> None:
+        """Report that these tracked events and all their consequences have ended.
 
-        ``tally``: a :class:`thence.cascade.settlement.Tally`.
+        ``tally``: the :class:`thence.cascade.settlement.Tally` of each.
         """
         ...
 
@@ -97,12 +98,12 @@ class Extras(Struct, array_like=True, frozen=True, gc=False):
     deadline: Annotated[int, Meta(ge=-FARTHEST, le=FARTHEST)] = 0
     """When plain events of its cascade are not begun any more, in milliseconds of the emitter's stopwatch; 0 for
     the default time after it was sent."""
+    tracked: int = 0
+    """Whether the emitter wants to know when it and all its consequences have ended."""
     root_node: int = -1
     """Below 0 if its cause is its root."""
     root_sequence: int = 0
     max_depth: Annotated[int, Meta(le=DEEPEST)] = DEFAULT.depth
-    tracked: int = 0
-    """Whether the emitter wants to know when it and all its consequences have ended."""
     sent: int = 0
     """When it was emitted, in milliseconds of the emitter's stopwatch; 0 for types without a time to live."""
 
@@ -224,16 +225,21 @@ class Numbers(Protocol):
         ...
 
 
-def extras_for(lineage: Lineage, numbers: Numbers) -> tuple[int, ...]:
+def extras_for(lineage: Lineage, numbers: Numbers, tracked: bool = False) -> tuple[int, ...]:
     """What is encoded as the :class:`Extras` of a consequence with the default depth."""
     path = lineage.path
     assert path is not None
     number = numbers.path_numbers.get(path) or numbers.number_of_path(path)
-    deadline = int(lineage.deadline * 1000)
+    sequence, deadline = lineage.cause_sequence, int(lineage.deadline * 1000)
     if path.above is None:
-        return (number, numbers.number_of(lineage.cause_node), lineage.cause_sequence, deadline)
+        cause = numbers.number_of(lineage.cause_node)
+        return (
+            (number, cause, sequence, deadline, 1)
+            if tracked
+            else (number, cause, sequence, deadline)
+        )
     cause, root = numbers.numbers_of(lineage.cause_node, lineage.root_node)
-    return (number, cause, lineage.cause_sequence, deadline, root, lineage.root_sequence)
+    return (number, cause, sequence, deadline, int(tracked), root, lineage.root_sequence)
 
 
 def all_extras_for(
@@ -241,11 +247,19 @@ def all_extras_for(
 ) -> tuple[int, ...]:
     """The same for any event."""
     if lineage is None:
-        return (0, 0, 0, 0, -1, 0, DEFAULT.depth, int(tracked), sent)
+        return (0, 0, 0, 0, int(tracked), -1, 0, DEFAULT.depth, sent)
     if lineage.path is None:
-        extras: tuple[int, ...] = (0, 0, 0, int(lineage.deadline * 1000))
+        extras: tuple[int, ...] = (0, 0, 0, int(lineage.deadline * 1000), int(tracked))
     else:
-        extras = extras_for(lineage, numbers)
-    if len(extras) < 6:
-        extras = (*extras, -1, 0)
-    return (*extras, lineage.max_depth, int(tracked), sent)
+        extras = extras_for(lineage, numbers, tracked)
+    if len(extras) < 7:
+        extras = (*extras[:4], int(tracked), -1, 0)
+    return (*extras, lineage.max_depth, sent)
+
+
+def depth_of(arrival: Arrival) -> int:
+    """How far from its root the event is that arrived. To be asked while its frame is being handled."""
+    if arrival.lineage is not None:
+        return cast(Lineage, arrival.lineage).depth
+    path = arrival.extras.path if arrival.extras is not None else 0
+    return cast(Source, arrival.source).path_of(path).depth if path else 0

@@ -17,6 +17,7 @@ import msgspec
 from thence.cascade.settlement import Tally
 from thence.events.lineage import Path
 from thence.mesh.cork import Cork
+from thence.mesh.eager import eager_write
 from thence.mesh.frames import (
     EVENTS,
     MAX_FRAME,
@@ -176,6 +177,8 @@ class Link(asyncio.Protocol):
         self.cork = self._cork = owner.cork
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._write: Callable[[bytes | bytearray], None] = _write_nothing
+        self._stop_writing: Callable[[], None] = _nothing
         self.dirty = False
         """Whether it is about to be flushed."""
         self._messages = bytearray()
@@ -186,7 +189,7 @@ class Link(asyncio.Protocol):
         self.path_numbers: dict[Path, int] = {}
         self._path_characters = self._path_handlers = 0
         self._characters_heard = self._handlers_heard = 0
-        self._settled: list[tuple[int, int, Tally]] = []
+        self._settled: list[tuple[int, tuple[int, ...], Tally]] = []
         self._ending: tuple[str, str] | None = None
 
     def __repr__(self) -> str:
@@ -197,6 +200,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._write, self._stop_writing = eager_write(self._transport)
         self.opened_at = self.heard_at = asyncio.get_running_loop().time()
         self._owner.connected(self)
         if self._ending is not None:
@@ -238,6 +242,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._stop_writing()
         self.established = False
         self.gone.set_result(None)
         if not self.decided.done():
@@ -292,9 +297,9 @@ class Link(asyncio.Protocol):
             self._owed.clear()
             self.say(Ended(counts))
 
-    def settle(self, number: int, sequence: int, tally: Tally) -> None:
-        """Report to the peer, with the next write, that an event and all its consequences have ended."""
-        self._settled.append((number, sequence, tally))
+    def settle(self, number: int, sequences: tuple[int, ...], tally: Tally) -> None:
+        """Report to the peer, with the next write, that these events and all their consequences have ended."""
+        self._settled.append((number, sequences, tally))
         if not self.dirty:
             self.dirty = True
             self._cork.touch(self)
@@ -387,10 +392,9 @@ class Link(asyncio.Protocol):
             data = events.take(self._now())
         else:
             return
-        transport = self._transport
-        if transport is not None:
+        if self._transport is not None:
             self.bytes_written += len(data)
-            transport.write(data)
+            self._write(data)
 
     def beat(self, now: float, silent: float, patience: float) -> None:
         """Called about once a second: keep the peer convinced, and end a link that has died.
@@ -421,6 +425,7 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             return
         if abort:
+            self._write = self._transport.write
             self._transport.abort()
         else:
             self.pay()
@@ -531,7 +536,7 @@ class Link(asyncio.Protocol):
         self.paths.append(Path.through(message.handlers))
 
 
-def _settled_frames(reports: tuple[tuple[int, int, Tally], ...]) -> bytes:
+def _settled_frames(reports: tuple[tuple[int, tuple[int, ...], Tally], ...]) -> bytes:
     """The reports, in as many frames as they need."""
     try:
         body = encode_message(Settled(reports))
@@ -543,8 +548,16 @@ def _settled_frames(reports: tuple[tuple[int, int, Tally], ...]) -> bytes:
     half = len(reports) // 2
     if half:
         return _settled_frames(reports[:half]) + _settled_frames(reports[half:])
-    number, sequence, _ = reports[0]
-    return _settled_frames(((number, sequence, Tally(lost=1)),))
+    number, sequences, _ = reports[0]
+    return _settled_frames(((number, sequences, Tally(lost=1)),))
+
+
+def _write_nothing(data: bytes | bytearray) -> None:
+    """There is no connection yet."""
+
+
+def _nothing() -> None:
+    """Nothing has to be done."""
 
 
 def _check(hello: Hello) -> None:

@@ -260,10 +260,10 @@ class Track(Struct, array_like=True, tag=21, frozen=True):
 class Settled(Struct, array_like=True, tag=22, frozen=True):
     """These tracked events have ended, with all that followed from them.
 
-    Each is told of by its number of the subscription, its sequence number, and what became of it.
+    Told of by the number of the subscription, their sequence numbers, and what became of each of them.
     """
 
-    reports: tuple[tuple[int, int, Tally], ...]
+    reports: tuple[tuple[int, tuple[int, ...], Tally], ...]
 
 
 Message: TypeAlias = (
