@@ -22,11 +22,23 @@ def run(loop: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(asyncio.wait_for(main(), 60))
 
 
-async def connected(theirs: socket.socket, ours: socket.socket) -> asyncio.Transport:
-    transport, _ = await asyncio.get_running_loop().create_unix_connection(
-        asyncio.Protocol, sock=ours
-    )
-    return transport
+class Connection(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.gone = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone.set_result(None)
+
+
+async def connected(ours: socket.socket) -> tuple[asyncio.Transport, asyncio.Future[None]]:
+    running = asyncio.get_running_loop()
+    transport, connection = await running.create_unix_connection(Connection, sock=ours)
+    return transport, connection.gone
+
+
+async def closed(transport: asyncio.Transport, gone: asyncio.Future[None]) -> None:
+    transport.close()
+    await gone
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -38,7 +50,7 @@ def test_what_is_written_arrives_in_order_though_the_peer_reads_slowly(
         chance = random.Random(seed)
         theirs, ours = socket.socketpair()
         theirs.setblocking(False)
-        transport = await connected(theirs, ours)
+        transport, gone = await connected(ours)
         write, stop = eager_write(transport)
         running = asyncio.get_running_loop()
         sent, received = bytearray(), bytearray()
@@ -60,8 +72,8 @@ def test_what_is_written_arrives_in_order_though_the_peer_reads_slowly(
         await read()
         assert received == sent
         stop()
-        transport.close()
         theirs.close()
+        await closed(transport, gone)
 
     run(loop, main)
 
@@ -70,14 +82,14 @@ def test_what_is_written_arrives_in_order_though_the_peer_reads_slowly(
 def test_to_a_peer_that_has_gone_nothing_is_written_and_nothing_raised(loop: str) -> None:
     async def main() -> None:
         theirs, ours = socket.socketpair()
-        transport = await connected(theirs, ours)
+        transport, gone = await connected(ours)
         write, stop = eager_write(transport)
         theirs.close()
         write(b"too late")
         await asyncio.sleep(0)
         write(b"later still")
         stop()
-        transport.close()
+        await closed(transport, gone)
 
     run(loop, main)
 
@@ -86,12 +98,12 @@ def test_on_uvloop_it_is_written_before_the_tick_ends() -> None:
     async def main() -> None:
         theirs, ours = socket.socketpair()
         theirs.setblocking(False)
-        transport = await connected(theirs, ours)
+        transport, gone = await connected(ours)
         write, stop = eager_write(transport)
         write(b"now")
         assert theirs.recv(10) == b"now"
         stop()
-        transport.close()
         theirs.close()
+        await closed(transport, gone)
 
     run("uvloop", main)

@@ -30,19 +30,22 @@ def eager_write(transport: asyncio.Transport) -> tuple[Write, Callable[[], None]
 
 
 class _EagerWriter:
-    __slots__ = ("_loop", "_send", "_size", "_socket", "_transport", "_waits")
+    __slots__ = ("_is_closing", "_loop", "_send", "_size", "_socket", "_transport", "_waits")
 
     def __init__(self, transport: asyncio.Transport, descriptor: int) -> None:
         self._transport = transport
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._send = self._socket.send
+        self._is_closing = transport.is_closing
         self._size = transport.get_write_buffer_size
         self._loop = asyncio.get_running_loop()
         self._waits = False
         """Whether the transport may have been given something in this tick that it does not count yet."""
 
     def write(self, data: bytes | bytearray) -> None:
+        if self._is_closing():
+            return
         if not self._waits and not self._size():
             try:
                 sent = self._send(data, NO_SIGNAL)
