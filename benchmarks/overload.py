@@ -57,12 +57,11 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     shed: dict[str, int]
     refused: dict[str, int]
     """Not sent, or lost on the way, by the emitter's report."""
-    withdrawn: int
 
     @property
     def unaccounted(self) -> int:
         """Events that nobody has counted; below zero if some were counted twice."""
-        elsewhere = sum(self.shed.values()) + sum(self.refused.values()) + self.withdrawn
+        elsewhere = sum(self.shed.values()) + sum(self.refused.values())
         return self.emitted - self.handled - self.failed - elsewhere
 
     def __str__(self) -> str:
@@ -71,7 +70,6 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
         parts += [f"{count:,} not sent ({reason})" for reason, count in self.refused.items()]
         for count, what in (
             (self.failed, "failed"),
-            (self.withdrawn, "withdrawn, still waiting for room"),
             (self.unaccounted, "unaccounted for"),
         ):
             if count:
@@ -229,7 +227,6 @@ def account_of(
         failed=counted["failed"],
         shed=counted["shed"],
         refused=told["lost"],
-        withdrawn=told["withdrawn"],
     )
     refused = sum(told["refused"].values())
     complaints = [
@@ -258,7 +255,6 @@ def together(accounts: Sequence[Account]) -> Account:
         failed=sum(account.failed for account in accounts),
         shed=dict(shed),
         refused=dict(refused),
-        withdrawn=sum(account.withdrawn for account in accounts),
     )
 
 

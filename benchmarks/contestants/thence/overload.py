@@ -16,6 +16,7 @@ import msgspec
 from benchmarks.contestants.contract import Contestant, Place
 from thence import Event, Node, RateLimited, Service
 from thence.app.report import NodeReport
+from thence.delivery.reasons import CANCELLED
 
 __all__ = [
     "Bounded",
@@ -72,8 +73,7 @@ class Emitted(msgspec.Struct, frozen=True, kw_only=True):
     emitted: int
     accepted: int
     refused: dict[str, int]
-    withdrawn: int
-    """Cancelled by the emitter, as they still waited for room."""
+    """By the reason; those among them that still waited for room in the end and were cancelled then."""
     sent: int
     lost: dict[str, int]
     outstanding: int
@@ -213,7 +213,6 @@ class _Emitter(Contestant):
         self.accepted: Counter[str] = Counter()
         self.refused: dict[str, Counter[str]] = {}
         self.begun: Counter[str] = Counter()
-        self.withdrawn: Counter[str] = Counter()
         self.emits: list[tuple[str, float, float, float]] = []
         """Of each emit that was not withdrawn: its type, when it was due, began and returned."""
         self._waiting: dict[asyncio.Task[None], None] = {}
@@ -241,7 +240,8 @@ class _Emitter(Contestant):
         try:
             receipt = await self.node.emit(event)
         except asyncio.CancelledError:
-            self.withdrawn[name] += 1
+            # Its node counts it so too.
+            self._refuse(name, CANCELLED)
             return
         except RateLimited:
             self._refuse(name, "rate limited")
@@ -280,7 +280,6 @@ class _Emitter(Contestant):
             emitted=self.begun[event],
             accepted=self.accepted[event],
             refused=dict(self.refused.get(event, {})),
-            withdrawn=self.withdrawn[event],
             sent=sum(route.sent for route in report.routes if route.event == name),
             lost=_lost(report, name),
             outstanding=sum(route.outstanding for route in report.routes if route.event == name),
