@@ -167,13 +167,14 @@ class Branch:
     def children_ended(self, tally: Tally, count: int) -> None:
         """So many consequences have ended, each with all that followed from it."""
         self._events += count * tally.events
-        self._shed += count * tally.shed
-        self._cut += count * tally.cut
-        self._expired += count * tally.expired
-        self._merged += count * tally.merged
-        self._failed += count * tally.failed
-        self._lost += count * tally.lost
         self.depth = max(self.depth, tally.depth)
+        if tally.shed or tally.cut or tally.expired or tally.merged or tally.failed or tally.lost:
+            self._shed += count * tally.shed
+            self._cut += count * tally.cut
+            self._expired += count * tally.expired
+            self._merged += count * tally.merged
+            self._failed += count * tally.failed
+            self._lost += count * tally.lost
         if tally.failures:
             self._failures = (self._failures + count * tally.failures)[:MAX_FAILURES]
         self._steps = tally.steps

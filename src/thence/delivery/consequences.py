@@ -180,7 +180,7 @@ class ConsequenceEmits:
             sender.sequence = sequence = sender.sequence + 1
             outlet.room -= 1
             if branch is not None:
-                branch.grows()
+                branch.open += 1
                 outlet.children[sequence] = branch
             credits = credits if outlet.spreads else 0
             outlet.send(sequence, payload, body, lineage, credits, branch is not None)
@@ -198,7 +198,7 @@ class ConsequenceEmits:
             for outlet, share in zip(outlets, shares, strict=True):
                 outlet.room -= 1
                 if branch is not None:
-                    branch.grows()
+                    branch.open += 1
                     outlet.children[sequence] = branch
                 outlet.send(sequence, payload, body, lineage, share, branch is not None)
             if not outlets:

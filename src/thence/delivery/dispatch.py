@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct
@@ -32,6 +33,11 @@ from thence.mesh.cork import Cork
 __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
+
+
+_sequence_in = attrgetter("sequence")
+_lineage_in = attrgetter("lineage")
+_path_in = attrgetter("extras.path")
 
 
 class Run(Struct, eq=False):
@@ -238,17 +244,28 @@ class Dispatcher:
         """Report the end of tracked arrivals that caused nothing, in one for all of a subscription."""
         ended, self._childless = self._childless, []
         ran = (self.admission.now() - source.sent_at) / len(ended)
+        if len(set(map(type, ended))) == 1:
+            self._report_alike(source, ended, ran)
+            return
         by_subscription: dict[Subscription, list[Arrival]] = {}
         for arrival in ended:
             by_subscription.setdefault(arrival.subscription, []).append(arrival)
-        for subscription, arrivals in by_subscription.items():
-            # Those of one handler's run share their lineage, or tell it by the same number.
-            kinds = {id(a.lineage) if a.lineage else _path_number(a): a for a in arrivals}
-            depth = max(map(depth_of, kinds.values()))
-            place = subscription.handlers[0].place
-            step = Step(subscription.event.name, place, self._name, 0.0, ran)
-            sequences = tuple([arrival.sequence for arrival in arrivals])
-            source.settle(subscription.number, sequences, Tally(1, depth, steps=(step,)))
+        for arrivals in by_subscription.values():
+            self._report_alike(source, arrivals, ran)
+
+    def _report_alike(self, source: Source, ended: list[Arrival], ran: float) -> None:
+        subscription: Subscription = ended[0].subscription
+        # Those that don't carry their lineage tell the path to them by a number.
+        told = (
+            ended
+            if any(map(_lineage_in, ended))
+            else dict(zip(map(_path_in, ended), ended, strict=True)).values()
+        )
+        depth = max(map(depth_of, told))
+        place = subscription.handlers[0].place
+        step = Step(subscription.event.name, place, self._name, 0.0, ran)
+        sequences = tuple(map(_sequence_in, ended))
+        source.settle(subscription.number, sequences, Tally(1, depth, steps=(step,)))
 
     # -- the long way
 
@@ -477,10 +494,6 @@ class Dispatcher:
             if getcoroutinestate(run.task.get_coro()) == CORO_CREATED:
                 self._never_began(run)
         return [run.task for run in self._runs]
-
-
-def _path_number(arrival: Arrival) -> int:
-    return arrival.extras.path if arrival.extras is not None else 0
 
 
 class _Nowhere:
