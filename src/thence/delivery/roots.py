@@ -70,7 +70,13 @@ class RootEmits:
             await self._attend(receipt, sys._getframe(1))
         elif self._cork.alone:
             # It leaves before whoever awaits this has got the receipt.
-            self._tracker.decide_for(sys._getframe(1), receipt)
+            tracker, frame = self._tracker, sys._getframe(1)
+            if (
+                frame.f_lasti != tracker.discarding_at
+                or frame.f_code is not tracker.discarding
+                or tracker.undecided
+            ):
+                tracker.decide_for(frame, receipt)
             self._cork.flush()
         return receipt
 

@@ -34,10 +34,9 @@ class Tracker:
     ) -> None:
         self.undecided: list[Receipt] = []
         """Those of events that have not left yet."""
-        self._code: CodeType | None = None
-        self._offset = 0
-        self._discards = False
-        """Whether the place in this code throws the receipt away."""
+        self.discarding: CodeType | None = None
+        self.discarding_at = 0
+        """The place in a piece of code that last threw a receipt away: it does so always."""
         self.branches = branches
         self.settled: Callable[[float], None] = lambda _seconds: None
         """Called with the duration of every tracked cascade that has ended."""
@@ -62,12 +61,11 @@ class Tracker:
 
     def decide_for(self, frame: FrameType, receipt: Receipt) -> None:
         """Decide about an event that leaves while ``frame``, which awaits its receipt, has not got it."""
-        if frame.f_lasti != self._offset or frame.f_code is not self._code:
-            self._code, self._offset = frame.f_code, frame.f_lasti
-            self._discards = discards_result(frame)
         if self.undecided and self.undecided[-1] is receipt:
             self.undecided.pop()
-        if not self._discards and receipt.root is None:
+        if discards_result(frame):
+            self.discarding, self.discarding_at = frame.f_code, frame.f_lasti
+        elif receipt.root is None:
             self.track(receipt)
 
     def track(self, receipt: Receipt) -> Root:

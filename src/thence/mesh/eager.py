@@ -11,6 +11,9 @@ __all__ = ["eager_write"]
 
 NO_SIGNAL: int = getattr(socket, "MSG_NOSIGNAL", 0)
 
+LOOK_AGAIN = 0.001
+"""Seconds between looks at a transport that has more than its connection takes."""
+
 Write = Callable[[bytes | bytearray], None]
 
 
@@ -30,23 +33,19 @@ def eager_write(transport: asyncio.Transport) -> tuple[Write, Callable[[], None]
 
 
 class _EagerWriter:
-    __slots__ = ("_is_closing", "_loop", "_send", "_size", "_socket", "_transport", "_waits")
+    __slots__ = ("_loop", "_send", "_socket", "_transport", "_waits")
 
     def __init__(self, transport: asyncio.Transport, descriptor: int) -> None:
         self._transport = transport
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
         self._send = self._socket.send
-        self._is_closing = transport.is_closing
-        self._size = transport.get_write_buffer_size
         self._loop = asyncio.get_running_loop()
         self._waits = False
-        """Whether the transport may have been given something in this tick that it does not count yet."""
+        """Whether the transport may have something that it has not written yet."""
 
     def write(self, data: bytes | bytearray) -> None:
-        if self._is_closing():
-            return
-        if not self._waits and not self._size():
+        if not self._waits:
             try:
                 sent = self._send(data, NO_SIGNAL)
             except OSError:
@@ -55,12 +54,20 @@ class _EagerWriter:
             if sent == len(data):
                 return
             data = data[sent:]
-            self._waits = True
-            self._loop.call_soon(self._look_again)
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
+            if not self._waits:
+                self._waits = True
+                # What it was given in this tick it counts in the next.
+                self._loop.call_soon(self._look_again)
 
     def _look_again(self) -> None:
-        self._waits = False
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(LOOK_AGAIN, self._look_again)
+        else:
+            self._waits = False
 
     def close(self) -> None:
         self._socket.close()

@@ -75,11 +75,11 @@ class FrameReader:
 
         By far the most frequent case, with the least that can be done for it.
         """
-        size = len(data)
-        if size > SHORTEST and not self._kept:
-            length, kind, self.stamp = _read_events_header(data)
-            if kind == EVENTS and length == size - HEADER <= self.max_frame:
-                return data[SHORTEST:]
+        if self._kept or len(data) <= SHORTEST:
+            return None
+        length, kind, self.stamp = _read_events_header(data)
+        if kind == EVENTS and length == len(data) - HEADER <= self.max_frame:
+            return data[SHORTEST:]
         return None
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:

@@ -214,13 +214,14 @@ class Link(asyncio.Protocol):
         cork = self._cork
         cork.depth += 1
         try:
-            batch = self._reader.single_batch(data)
+            reader = self._reader
+            batch = reader.single_batch(data)
             if batch is not None and self.established:
                 # The lines of _receive.
                 self.sent_at = now = self._now()
-                self.stale = stale = now - self.behind - self._reader.stamp > FRESH
+                self.stale = stale = now - self.behind - reader.stamp > FRESH
                 if stale:
-                    self._note_late(self._reader.stamp)
+                    self._note_late(reader.stamp)
                 self._received(self, batch)
             else:
                 self._take_apart(data)
