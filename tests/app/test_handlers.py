@@ -250,3 +250,24 @@ def test_a_handler_whose_parameters_do_not_fit_is_refused() -> None:
     for function in (none, many):
         with pytest.raises(ConfigurationError, match=function.__name__):
             Service("scores").on(Found)(function)  # type: ignore[arg-type]
+
+
+def test_a_handler_may_use_a_name_that_gets_its_value_only_with_the_node() -> None:
+    async def main() -> None:
+        service = Service("scores")
+        heard = asyncio.Event()
+
+        @service.on(Found, emits=[Scored])
+        async def award(found: Found) -> None:
+            await node.emit(Scored(player=found.player, points=1))
+
+        @service.on(Scored)
+        async def hear(scored: Scored) -> None:
+            heard.set()
+
+        async with Node(service, mesh="memory:late-names") as node:
+            await node.emit(Found(player="ana"))
+            async with asyncio.timeout(5):
+                await heard.wait()
+
+    run(main())

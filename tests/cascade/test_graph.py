@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Optional, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -84,6 +84,11 @@ def chain_of(edges: dict[int, list[int]], max_loops: int = 0) -> CascadeGraph:
         (None, set()),
         ("Asked", {("asked", False, True)}),
         ("list[Answered]", {("answered", True, False)}),
+        # Names in quotes within an annotation, with and without "from __future__ import annotations".
+        (list["Answered"], {("answered", True, False)}),
+        ("list['Answered'] | None", {("answered", True, False)}),
+        (Optional["Answered"], {("answered", False, False)}),
+        (tuple["Asked", "Answered"], {("asked", False, True), ("answered", False, True)}),
     ],
 )
 def test_an_annotation_says_what_is_emitted_and_whether_it_is_certain_or_many(

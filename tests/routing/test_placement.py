@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from thence.routing.placement import Hold, Placement
@@ -115,8 +115,20 @@ moves = st.one_of(
 )
 
 
+OWNER_CHANGES_WHILE_HELD_UP = [
+    ("emit", "player-0"),
+    ("join", "c"),
+    *[("emit", "player-0")] * 3,
+    ("join", "b"),
+    ("die", "a"),
+    ("leave", "c"),
+]
+"""Two of those that waited were sent on to c, the third would go to b before c has ended or given them back."""
+
+
 @settings(max_examples=400)
 @given(st.lists(moves, max_size=120))
+@example(OWNER_CHANGES_WHILE_HELD_UP)
 def test_each_key_keeps_its_order_and_no_event_is_handled_twice_or_forgotten(script):
     world = World()
     dead: set[str] = set()

@@ -64,6 +64,7 @@ class Context:
 
         :raises UndeclaredEvent: the handler does not declare this type, in ``emits=[...]`` or in its
             return annotation.
+        :raises ThenceError: the handler has ended.
         """
         self._check(event)
         self.emitted.append(event)

@@ -22,6 +22,7 @@ from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.ownership import Ownership
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
+from thence.errors import ThenceError
 from thence.events import Catalog, Event, spec_of
 from thence.events.envelope import (
     Arrival,
@@ -295,6 +296,12 @@ class Hosting:
         def check(event: Event) -> None:
             if event.__class__ not in handler.declared:
                 raise undeclared(event, handler)
+            if not self.dispatcher.is_at_work_on(handler, arrival):
+                raise ThenceError(
+                    f"ctx.emit of handler {handler.name!r} of service {handler.service.name!r} was called after its "
+                    "end, when what it had been given has left already: await in the handler what calls it, or "
+                    "use 'await node.emit(event)' there"
+                )
 
         return Context(
             event_id=event_id_of(arrival),

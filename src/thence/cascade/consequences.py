@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 import typing
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thence.events import Event, spec_of
-from thence.handling.handler import Handler, declared_consequences
+from thence.handling.handler import CONTAINERS, Handler, ReturnAnnotation, declared_consequences
 
 __all__ = ["Consequence", "consequences_of"]
 
@@ -36,7 +35,8 @@ def consequences_of(handler: Handler) -> tuple[Consequence, ...]:
     declared = declared_consequences(handler)
     many: set[type[Event]] = set()
     certain: set[type[Event]] = set()
-    for event, is_many, is_certain in _walk(_annotation(handler), many=False, certain=True):
+    returned = ReturnAnnotation(handler)
+    for event, is_many, is_certain in _walk(returned, returned.whole, many=False, certain=True):
         if is_many:
             many.add(event)
         if is_certain:
@@ -52,40 +52,28 @@ def consequences_of(handler: Handler) -> tuple[Consequence, ...]:
     )
 
 
-def _annotation(handler: Handler) -> Any:
-    """The return annotation as an object; :func:`declared_consequences` has found it to be resolvable."""
-    function = inspect.unwrap(handler.function)
-    annotations = getattr(function, "__annotations__", None)
-    if annotations is None:
-        annotations = getattr(type(function).__call__, "__annotations__", {})
-    annotation = annotations.get("return")
-    if not isinstance(annotation, str):
-        return annotation
-    known = {event.__name__: event for event in (*handler.events, *handler.policy.emits)}
-    scope = getattr(function, "__globals__", {})
-    closure = {**inspect.getclosurevars(function).nonlocals} if inspect.isfunction(function) else {}
-    return eval(annotation, {**known, **scope}, closure)  # noqa: S307 - the module's own text
-
-
 def _walk(
-    annotation: Any, *, many: bool, certain: bool
+    returned: ReturnAnnotation, part: Any, *, many: bool, certain: bool
 ) -> Iterator[tuple[type[Event], bool, bool]]:
     """Each event type in the annotation, with whether many may be emitted, and whether one certainly is."""
+    annotation = returned.resolve(part)
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         if issubclass(annotation, Event) and annotation is not Event:
             yield annotation, many, certain
         return
     alias = getattr(annotation, "__value__", None)
     if alias is not None:
-        yield from _walk(alias, many=many, certain=certain)
+        yield from _walk(returned, alias, many=many, certain=certain)
         return
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        yield from _walk(arguments[0], many=many, certain=certain)
+        yield from _walk(returned, arguments[0], many=many, certain=certain)
         return
     if origin is typing.Union or origin is types.UnionType:
         certain = False
+    elif origin not in CONTAINERS:
+        return
     elif origin is not tuple or Ellipsis in arguments:
         many, certain = True, False
     for argument in arguments:
-        yield from _walk(argument, many=many, certain=certain)
+        yield from _walk(returned, argument, many=many, certain=certain)

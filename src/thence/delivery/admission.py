@@ -131,7 +131,7 @@ class Admission:
             return
         if subscription.newest is not None:
             waiting = subscription.newest.get(key)
-            if waiting is not None:
+            if waiting is not None and not self.queueing.comes_back(subscription, arrival):
                 self._replace(waiting, arrival)
                 return
         if subscription.waiting >= subscription.window:
@@ -266,7 +266,11 @@ class Admission:
         handler.leave_place()
         if handler.line.size or service.concurrency is not None:
             self.queueing.next_in_line(handler)
-        for member in arrival.members or (arrival,):
+        members = arrival.members or (arrival,)
+        for member in members:
+            if member.record is not None and member is not members[-1]:
+                # It was handled together with the newest, whose run it is.
+                member.record.refused("merged")
             following = self._part_ended(handler, member)
             if following is not None:
                 self._next.append((following, True))

@@ -6,7 +6,7 @@ Handlers that waited for each other's services would wait for ever. What finds n
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from thence.budget import Budget
@@ -14,13 +14,14 @@ from thence.cascade.credits import CUT, divide, part
 from thence.cascade.loops import Paths
 from thence.cascade.settlement import Branch
 from thence.delivery.hosted import HostedHandler
+from thence.delivery.outlets import Outlet
 from thence.delivery.receipts import Receipt
 from thence.delivery.sending import Sender, heeded
 from thence.delivery.targets import Route
 from thence.delivery.throttle import Throttle
 from thence.errors import RateLimited, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
-from thence.events.envelope import DEFAULT, Arrival, full_lineage_of
+from thence.events.envelope import DEFAULT, Arrival, due_of, full_lineage_of
 from thence.events.lineage import Lineage
 
 __all__ = ["ConsequenceEmits", "undeclared"]
@@ -51,22 +52,23 @@ class ConsequenceEmits:
             raise undeclared(event, handler)
         sender = self._sender
         route, payload, body = sender.sealed(event)
+        if arrival.due is None:
+            # A task that outlives the run would reckon from what its source has sent since, again and again.
+            arrival.due = due_of(arrival)
         lineage = self._lineage_below(handler, arrival, budget)
         chosen = sender.choose(route, body)
-        starts = sum(outlet.starts for _, outlet in chosen)
         left = self.credits_of(handler, arrival)
-        spreads = any(outlet.spreads for _, outlet in chosen)
-        credits = min(left, starts + (max(0, left - starts) // 2 if spreads else 0))
-        _leave(handler, arrival, left - credits)
-        if budget is not None:
-            credits = min(credits, budget.events)
+        credits = _part_for([outlet for _, outlet in chosen], left, budget)
         branch = _branch_of(handler, arrival)
         emission = sender.emission(route, payload, body, lineage, credits, branch)
         receipt = self._throttle.keeps(emission) if route.gate is not None else None
+        is_kept = receipt is not None
         if receipt is None:
             sender.send(emission, chosen)
             receipt = sender.finish(emission)
             self._cork.release()
+        if is_kept or emission.deliveries:
+            _leave(handler, arrival, left - credits)
         return heeded(route, receipt)
 
     def emit_consequences(
@@ -259,6 +261,20 @@ class ConsequenceEmits:
             if event.__class__ not in handler.declared:
                 raise undeclared(event, handler)
         return [self._sender.sealed(event) for event in events]
+
+
+def _part_for(outlets: Sequence[Outlet], left: int, budget: Budget | None) -> int:
+    """How many of the handler starts that are ``left`` go along with an event that a run emits before its end:
+    those at its receivers, and half of what remains if these may emit something; none that would be of no use.
+    """
+    needs = [(outlet.starts, outlet.spreads) for outlet in outlets]
+    starts = sum(one for one, _ in needs)
+    spreads = any(outlet.spreads for outlet in outlets)
+    credits = min(left, starts + (max(0, left - starts) // 2 if spreads else 0))
+    if budget is not None:
+        credits = min(credits, budget.events)
+    shares = divide(credits, needs)
+    return sum(one + share for (one, _), share in zip(needs, shares, strict=True) if share != CUT)
 
 
 def _branch_of(handler: HostedHandler, arrival: Arrival) -> Branch | None:

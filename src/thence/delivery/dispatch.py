@@ -267,6 +267,14 @@ class Dispatcher:
         sequences = tuple(map(_sequence_in, ended))
         source.settle(subscription.number, sequences, Tally(1, depth, steps=(step,)))
 
+    def is_at_work_on(self, handler: HostedHandler, arrival: Arrival) -> bool:
+        """Whether a run for that arrival goes on; perhaps another handler's, where it goes to several."""
+        if self._processing and self._arrival is arrival:
+            return True
+        # A batch is a copy of the newest in it.
+        one = arrival if arrival.members is None else arrival.members[-1]
+        return one in handler.service.unfinished
+
     # -- the long way
 
     def _wake(self) -> None:

@@ -214,6 +214,7 @@ class HeldUp:
         waiting = self._hold.returned or self._hold.waiting
         if not waiting:
             self._outlet.line.leave(self)
+            self._moves.send_on(self._placement, self._hold)
             return
         first = waiting[0]
         if self._outlet.closed or first.target.outlet_for(first.block) is not self._outlet:

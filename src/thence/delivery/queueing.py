@@ -126,6 +126,14 @@ class Queueing:
         self._shed(handler, arrival, reason)
         return reason, early or NEVER
 
+    def comes_back(self, subscription: Subscription, arrival: Arrival) -> bool:
+        """Whether the arrival's cascade has been at one of its handlers too often: each of them is to be asked,
+        by :meth:`offer`, so it must not get to one in another's company or place.
+        """
+        return arrival.extras is not None and any(
+            self._loops.back_at(handler, arrival) for handler in subscription.handlers
+        )
+
     def refusal_of_all(
         self, subscription: Subscription, arrival: Arrival
     ) -> tuple[str, float] | None:
@@ -310,6 +318,8 @@ class Queueing:
         handler = subscription.handlers[0]
         if key not in handler.open_keys or len(subscription.handlers) > 1:
             return False
+        if self.comes_back(subscription, arrival):
+            return False
         now = self.now()
         if self._objection(handler, arrival, now):
             return False
@@ -375,9 +385,6 @@ class Queueing:
         handler.open_keys.clear()
         batch = copy(members[-1])
         batch.members = members
-        for older in members[:-1]:
-            if older.record is not None:
-                older.record.refused("merged")
         batch.body = [member.body for member in members]
         return batch
 

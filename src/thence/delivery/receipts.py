@@ -24,6 +24,8 @@ class Refusal(Struct, frozen=True):
     reason: str
     retry_after: float | None = None
     """Seconds after which a limit might let it in."""
+    count: int = 1
+    """Of a service whose replicas each handle it, how many did not get it for that reason."""
 
 
 class CascadeReport(Struct, frozen=True, kw_only=True):

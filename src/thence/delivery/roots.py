@@ -113,16 +113,22 @@ class RootEmits:
             outlet.room -= 1
             outlet.send_root(sequence, payload, body)
         else:
-            outlets = route.root_outlets
+            outlets, cork = route.root_outlets, self._cork
             if outlets is None:
                 return False
+            if cork.overdue:
+                cork.flush()
             for outlet in outlets:
                 if outlet.room <= 0:
                     return False
             sender.sequence = sequence = sender.sequence + 1
-            for outlet in outlets:
-                outlet.room -= 1
-                outlet.send_root(sequence, payload, body)
+            cork.whole = True
+            try:
+                for outlet in outlets:
+                    outlet.room -= 1
+                    outlet.send_root(sequence, payload, body)
+            finally:
+                cork.whole = False
             if not outlets:
                 route.unheard += 1
         route.emitted += 1
@@ -145,9 +151,11 @@ class RootEmits:
             if kept is not None:
                 return kept
         try:
+            if self._cork.overdue:
+                self._cork.flush()
             chosen = sender.choose(route, body)
             if all(outlet.room > 0 for _, outlet in chosen):
-                sender.send(emission, chosen)
+                sender.send_whole(emission, chosen)
                 receipt = sender.finish(emission)
                 if not emission.asked:
                     self._tracker.undecided.append(receipt)

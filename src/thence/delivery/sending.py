@@ -66,8 +66,8 @@ class Emission(Struct, eq=False):
     """Where it went."""
     reached: list[str] = []
     """The services behind these."""
-    refusals: dict[str, Refusal] = {}
-    """By service, why it did not go there."""
+    refusals: dict[tuple[str, str], Refusal] = {}
+    """By service and reason, where it did not go."""
     asked: list[tuple[str, Outlet, asyncio.Future[Verdict]]] = []
     """The services that will say whether they let it in."""
 
@@ -82,7 +82,9 @@ class Emission(Struct, eq=False):
 
     def refuse(self, service: str, reason: str, retry_after: float | None = None) -> None:
         """It does not go to that service, or not to all of its replicas that want it."""
-        self.refusals[service] = Refusal(service, reason, retry_after)
+        known = self.refusals.get((service, reason))
+        count = 1 if known is None else known.count + 1
+        self.refusals[service, reason] = Refusal(service, reason, retry_after, count)
 
 
 class Sender:
@@ -172,6 +174,17 @@ class Sender:
             else:
                 wait(target, outlet, share)
 
+    def send_whole(self, emission: Emission, chosen: Choice) -> None:
+        """The same for a root event: none of it leaves before it can be decided whether to follow it, and no
+        connection is full before all of it is sent.
+        """
+        cork = self.cork
+        cork.whole = True
+        try:
+            self.send(emission, chosen)
+        finally:
+            cork.whole = False
+
     def deliver(self, emission: Emission, target: Target, outlet: Outlet, share: int) -> None:
         """Put an event into an outlet that has room, unless its receiver has advised against it."""
         advice = outlet.advice
@@ -204,14 +217,17 @@ class Sender:
         """An event has gone wherever it goes: count and tell where it did not."""
         route, lineage, branch = emission.route, emission.lineage, emission.branch
         refusals = emission.refusals
+        accounted = {*emission.reached, *(service for service, _ in refusals)}
         for target in route.targets:
             service = target.service
-            if service not in emission.reached and service not in refusals:
+            if service not in accounted:
                 emission.refuse(service, route.refusals.get(service, UNREACHABLE))
-        for service, refusal in refusals.items():
-            self.count(route.spec.name, service, _label(refusal.reason, route))
+        for refusal in refusals.values():
+            self.count(
+                route.spec.name, refusal.service, _label(refusal.reason, route), refusal.count
+            )
             if branch is not None:
-                branch.refused(kind_of(refusal.reason))
+                branch.refused(kind_of(refusal.reason), refusal.count)
         route.emitted += 1
         if not route.targets:
             route.unheard += 1
@@ -222,8 +238,11 @@ class Sender:
             event_id = EventId(self.node, emission.sequence)
             if lineage is not None and lineage.path is None:
                 lineage = None
-            for service, refusal in refusals.items():
-                self.observer.refused(event_id, lineage, route.spec.name, service, refusal.reason)
+            for refusal in refusals.values():
+                for _ in range(refusal.count):
+                    self.observer.refused(
+                        event_id, lineage, route.spec.name, refusal.service, refusal.reason
+                    )
         return self.receipt(emission, emission.reached, emission.deliveries)
 
     def receipt(
@@ -266,9 +285,9 @@ class Sender:
             lineage = None if emission.is_root else emission.lineage
             self.observer.refused(event_id, lineage, event, "", reason)
 
-    def count(self, event: str, service: str, reason: str) -> None:
-        """An event does not go to that service."""
-        self.refused[event, service, reason] += 1
+    def count(self, event: str, service: str, reason: str, count: int = 1) -> None:
+        """An event does not go to that service, or to so many of its replicas."""
+        self.refused[event, service, reason] += count
         self.lossy()
 
     def note_emitted(

@@ -118,8 +118,10 @@ class Kept:
             if not emit.places:
                 self._ended(key)
         else:
-            sender.send(emission, chosen)
+            sender.send_whole(emission, chosen)
             self._finish(emission)
+            if sender.cork.overdue:
+                sender.cork.flush()
             sender.cork.release()
 
     def _ended(self, key: Hashable) -> None:

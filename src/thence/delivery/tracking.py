@@ -74,7 +74,7 @@ class Tracker:
         root = receipt.root = self.open(receipt.event_id, 1 + len(deliveries))
         branch = root.branch
         for refusal in receipt.refused:
-            branch.refused(kind_of(refusal.reason))
+            branch.refused(kind_of(refusal.reason), refusal.count)
         for delivery in deliveries:
             delivery.track(receipt.sequence, branch)
         branch.part_ended()

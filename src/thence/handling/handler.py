@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -21,7 +22,14 @@ from thence.events import Event, spec_of
 from thence.handling.batch import Batch
 from thence.limits import Limit, Limits, check_limits, limits_of
 
-__all__ = ["Handler", "HandlerPolicy", "Overflow", "declared_consequences"]
+__all__ = [
+    "CONTAINERS",
+    "Handler",
+    "HandlerPolicy",
+    "Overflow",
+    "ReturnAnnotation",
+    "declared_consequences",
+]
 
 Overflow: TypeAlias = Literal["wait", "drop", "latest", "reject"]
 """What becomes of events beyond a handler's limit: they wait in line, are dropped, give way to newer ones of
@@ -295,7 +303,7 @@ async def _in_thread(
         raise
 
 
-_CONTAINERS = (
+CONTAINERS = (
     list,
     tuple,
     set,
@@ -319,43 +327,63 @@ def declared_consequences(handler: Handler) -> frozenset[type[Event]]:
 
     :raises ConfigurationError: the annotation names something that can't be found.
     """
-    function = inspect.unwrap(handler.function)
-    annotation = _return_annotation(function)
-    if isinstance(annotation, str):
+    declared = ReturnAnnotation(handler)
+    return frozenset(_events_in(declared, declared.whole)) | frozenset(handler.policy.emits)
+
+
+class ReturnAnnotation:
+    """What a handler's signature says that it returns. Names in quotes may stand anywhere in it."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._function = function = inspect.unwrap(handler.function)
+        annotations = getattr(function, "__annotations__", None)
+        if annotations is None:
+            annotations = getattr(type(function).__call__, "__annotations__", {})
+        self.whole: Any = annotations.get("return")
+
+    def resolve(self, part: Any) -> Any:
+        """A part of it, or what it names if it is in quotes.
+
+        :raises ConfigurationError: that can't be found.
+        """
+        if isinstance(part, typing.ForwardRef):
+            part = part.__forward_arg__
+        if not isinstance(part, str):
+            return part
+        handler, function = self._handler, self._function
         closure: dict[str, Any] = {}
         if inspect.isfunction(function):
-            closure = {**inspect.getclosurevars(function).nonlocals}
+            for name, cell in zip(
+                function.__code__.co_freevars, function.__closure__ or (), strict=True
+            ):
+                # A name that gets its value later, as ``node`` in ``async with Node(service) as node``.
+                with contextlib.suppress(ValueError):
+                    closure[name] = cell.cell_contents
         known = {event.__name__: event for event in (*handler.events, *handler.policy.emits)}
         scope = getattr(function, "__globals__", {})
         try:
-            annotation = eval(annotation, {**known, **scope}, closure)  # noqa: S307 - the module's own text
+            return eval(part, {**known, **scope}, closure)  # noqa: S307 - the module's own text
         except Exception as error:
             raise ConfigurationError(
-                f"handler {handler.name!r}: its return annotation {annotation!r} can't be resolved ({error}); "
+                f"handler {handler.name!r}: its return annotation {part!r} can't be resolved ({error}); "
                 "import the types it names in the handler's module, or declare them with emits=[...]"
             ) from error
-    return frozenset(_events_in(annotation)) | frozenset(handler.policy.emits)
 
 
-def _return_annotation(function: Any) -> Any:
-    annotations = getattr(function, "__annotations__", None)
-    if annotations is None:
-        annotations = getattr(type(function).__call__, "__annotations__", {})
-    return annotations.get("return")
-
-
-def _events_in(annotation: Any) -> typing.Iterator[type[Event]]:
+def _events_in(declared: ReturnAnnotation, part: Any) -> typing.Iterator[type[Event]]:
+    annotation = declared.resolve(part)
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         if issubclass(annotation, Event) and annotation is not Event:
             yield annotation
         return
     alias = getattr(annotation, "__value__", None)
     if alias is not None:
-        yield from _events_in(alias)
+        yield from _events_in(declared, alias)
         return
     origin = typing.get_origin(annotation)
-    if origin is typing.Union or origin is types.UnionType or origin in _CONTAINERS:
+    if origin is typing.Union or origin is types.UnionType or origin in CONTAINERS:
         for argument in typing.get_args(annotation):
-            yield from _events_in(argument)
+            yield from _events_in(declared, argument)
     elif origin is typing.Annotated:
-        yield from _events_in(typing.get_args(annotation)[0])
+        yield from _events_in(declared, typing.get_args(annotation)[0])

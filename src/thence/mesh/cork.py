@@ -28,7 +28,7 @@ class Flushable(Protocol):
 class Cork:
     """Collects what must be flushed. Use as a context manager around the handling of a batch."""
 
-    __slots__ = ("_flushed", "_loop", "_scheduled", "alone", "depth", "waiting")
+    __slots__ = ("_flushed", "_loop", "_scheduled", "alone", "depth", "overdue", "waiting", "whole")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -37,6 +37,11 @@ class Cork:
         """How many batches are being handled, one within the other. While there is one, nothing is flushed."""
         self.alone = False
         """Whether what was emitted last came alone: whoever emitted it is to call :meth:`release`."""
+        self.whole = False
+        """Whether a root event is just being put into one buffer after another. Some of it must not leave before
+        its emitter has decided about it, so no buffer is cut meanwhile."""
+        self.overdue = False
+        """Whether one would have been: it is to be flushed before the next such event."""
         self._scheduled = False
         self._flushed = 0.0
 
@@ -86,7 +91,7 @@ class Cork:
 
     def flush(self) -> None:
         """Flush every buffer that was touched."""
-        self.alone = False
+        self.alone = self.overdue = False
         waiting, self.waiting = self.waiting, []
         for buffer in waiting:
             buffer.flush()

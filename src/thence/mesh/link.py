@@ -259,7 +259,10 @@ class Link(asyncio.Protocol):
     def cut_frame(self) -> None:
         """Write out the frame if it has grown long, so that the peer starts on it meanwhile."""
         if self.events.count >= FRAME_EVENTS or len(self.events.buffer) > FRAME_BYTES:
-            self.flush()
+            if self._cork.whole:
+                self._cork.overdue = True
+            else:
+                self.flush()
 
     def say(self, message: Message) -> None:
         """Send a message. It may overtake events that are still buffered, but no earlier message."""

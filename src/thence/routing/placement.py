@@ -111,11 +111,18 @@ class Placement(Generic[P]):
         self.nodes = nodes
         new_holds: dict[str, Hold[P]] = {}
         for block, (old, new) in enumerate(zip(before, self._owners, strict=False)):
-            if old == new or old == dead or block in self.holds or not self._outstanding(old):
+            known = self.holds.get(block)
+            if known is not None and not known.fenced:
+                # It goes to whoever is the owner when the fence is answered.
+                continue
+            if old == new or old == dead or not self._outstanding(old):
                 continue
             hold = new_holds.get(old)
             if hold is None:
                 hold = new_holds[old] = Hold(old)
+            if known is not None:
+                # Some of what waited has been sent on already: the rest waits until that has ended.
+                hold.waiting.extend(known.split(block, old).waiting)
             hold.blocks.add(block)
             self.holds[block] = hold
         self._changed()
