@@ -76,6 +76,11 @@ class CascadeReport(Struct, frozen=True, kw_only=True):
         return f"{', '.join(parts)}, in {self.seconds * 1000:.3g} ms"
 
 
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class Root:
     """A tracked root event: collects what its deliveries report."""
 
@@ -102,8 +107,7 @@ class Root:
         self._tally, self.branch = tally, None
         self.settled_in = self._now() - self._began
         for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
+            _resolve(future)
 
     async def settled(self, timeout: float) -> CascadeReport:
         """Wait for the end, so many seconds at most.
@@ -111,26 +115,26 @@ class Root:
         :raises SettleTimeout: it has not come.
         """
         if self._tally is None:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            try:
-                async with asyncio.timeout(timeout):
-                    await future
-            except TimeoutError:
-                if self._tally is not None:
-                    # It ended in the very tick in which the time was over.
-                    return self._report(self._tally, self.settled_in, ended=True)
-                report = self._report(self.branch.tally(), self._now() - self._began, ended=False)
-                raise SettleTimeout(
-                    f"the cascade of {self._event_id} has not settled within {timeout:g} s; it goes on. So far: "
-                    f"{report}. Give a longer timeout, or see where it waits with 'thence map'",
-                    report,
-                ) from None
-            finally:
-                self._waiting.remove(future)
-        tally = self._tally
-        assert tally is not None
-        return self._report(tally, self.settled_in, ended=True)
+            await self._end(timeout)
+        if self._tally is not None:
+            return self._report(self._tally, self.settled_in, ended=True)
+        report = self._report(self.branch.tally(), self._now() - self._began, ended=False)
+        raise SettleTimeout(
+            f"the cascade of {self._event_id} has not settled within {timeout:g} s; it goes on. So far: "
+            f"{report}. Give a longer timeout, or see where it waits with 'thence map'",
+            report,
+        )
+
+    async def _end(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(future)
+        alarm = loop.call_later(timeout, _resolve, future)
+        try:
+            await future
+        finally:
+            alarm.cancel()
+            self._waiting.remove(future)
 
     def _report(self, tally: Tally, seconds: float, *, ended: bool) -> CascadeReport:
         return CascadeReport(
