@@ -123,6 +123,7 @@ class Dispatcher:
                         source.owe(
                             subscription.number, subscription.done, subscription.acknowledge_at
                         )
+                        subscription.handlers[0].handled += subscription.done
                         subscription.done = 0
                     self._touched.clear()
                     if self._childless:
@@ -190,7 +191,6 @@ class Dispatcher:
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
-                handler.handled += 1
                 if handler.streak:
                     handler.went_through()
                 if error is not None:

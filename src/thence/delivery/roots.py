@@ -52,23 +52,23 @@ class RootEmits:
         route = self._routes.get(event.__class__) or sender.table.route(spec_of(event.__class__))
         payload, body = route.seal(event)
         outlet = route.root_outlet
-        receipt = None
         if budget is None and outlet is not None and outlet.room > 0 and sender.observer is None:
             # The lines of _put for one outlet.
             sender.sequence = sequence = sender.sequence + 1
             outlet.room -= 1
             outlet.send_root(sequence, payload, body)
             route.emitted += 1
-        elif budget is not None or not self._put(route, payload, body):
-            receipt = await self._emit_patiently(route, payload, body, budget)
-        if receipt is None:
+            receipt = Receipt(sequence, route.sending)
+        elif budget is None and self._put(route, payload, body):
             receipt = Receipt(sender.sequence, route.sending)
-            if not self._cork.alone:
-                self._undecided.append(receipt)
+        else:
+            receipt = await self._emit_patiently(route, payload, body, budget)
+            await self._let_go(receipt, sys._getframe(1))
+            return receipt
         self._unattended = unattended = self._unattended - 1
-        if not unattended:
-            await self._attend(receipt, sys._getframe(1))
-        elif self._cork.alone:
+        if unattended and not self._cork.alone:
+            self._undecided.append(receipt)
+        elif unattended:
             # It leaves before whoever awaits this has got the receipt.
             tracker, frame = self._tracker, sys._getframe(1)
             if (
@@ -78,7 +78,20 @@ class RootEmits:
             ):
                 tracker.decide_for(frame, receipt)
             self._cork.flush()
+        else:
+            if not self._cork.alone:
+                self._undecided.append(receipt)
+            await self._attend(receipt, sys._getframe(1))
         return receipt
+
+    async def _let_go(self, receipt: Receipt, emitting: FrameType) -> None:
+        """The same for an event that took longer."""
+        self._unattended -= 1
+        if not self._unattended:
+            await self._attend(receipt, emitting)
+        elif self._cork.alone:
+            self._tracker.decide_for(emitting, receipt)
+            self._cork.flush()
 
     async def _attend(self, receipt: Receipt, emitting: FrameType) -> None:
         """Follow the event as a sample, or let the loop go round, if it is time for that.
