@@ -124,7 +124,8 @@ def test_a_cascade_that_goes_on_ends_with_5_and_what_is_known(trail: Folder) -> 
     assert said.returncode == 5
     waited = re.match(r"not settled after (\S+) ms: ", said.stdout.splitlines()[1])
     assert waited is not None, said.stdout
-    assert float(waited[1]) >= 200
+    # Timers of uvloop are exact to a millisecond.
+    assert float(waited[1]) >= 199
     assert "longer --timeout" in said.stderr
     code, cascade = told(trail, "slow", "--timeout", "0.1")
     assert code == 5
