@@ -72,7 +72,9 @@ class CascadeReport(Struct, frozen=True, kw_only=True):
             if count
         ]
         state = "settled" if self.complete else "not all known"
-        parts = [f"{state}: {self.events} handlers started", f"{self.depth} hops deep", *counts]
+        started = f"{self.events} handler{'s' * (self.events != 1)} started"
+        deep = f"{self.depth} hop{'s' * (self.depth != 1)} deep"
+        parts = [f"{state}: {started}", deep, *counts]
         return f"{', '.join(parts)}, in {self.seconds * 1000:.3g} ms"
 
 
