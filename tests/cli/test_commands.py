@@ -138,12 +138,12 @@ def test_map_shows_who_is_there_and_names_who_does_not_answer(folder: Folder) ->
     assert stopped["name"] in partial.stdout
 
 
-def test_a_changed_file_is_picked_up_with_reload(folder: Folder) -> None:
+def test_with_reload_each_change_of_a_file_is_picked_up(folder: Folder) -> None:
     hosting = folder.host("scores:scores", "--reload")
-    (folder.path / "scores.py").write_text(
-        (folder.path / "scores.py").read_text() + "\n# changed\n"
-    )
-    eventually(lambda: folder.log(hosting).count(" is ready") == 2)
+    for change in range(1, 4):
+        with (folder.path / "scores.py").open("a") as file:
+            file.write("\n# changed\n")
+        eventually(lambda ready=1 + change: folder.log(hosting).count(" is ready") >= ready)
 
 
 @pytest.mark.parametrize(

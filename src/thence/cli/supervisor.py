@@ -36,7 +36,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._processes: set[asyncio.subprocess.Process] = set()
         self._reload = False
-        self._restarting = False
+        self._changes = 0
+        """How often files have changed."""
         self._changed = asyncio.Event()
         """Set, and replaced by a new one, when a file has changed."""
         self.code = Exit.DONE
@@ -70,11 +71,13 @@ class Supervisor:
         pause = FIRST_PAUSE
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
-            began = loop.time()
+            began, changes = loop.time(), self._changes
             process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
             )
             self._processes.add(process)
+            if changes != self._changes:
+                send_signal(process, signal.SIGTERM)
             code = await self._until_end(process)
             self._processes.discard(process)
             if self._as_json:
@@ -83,7 +86,7 @@ class Supervisor:
                 if code not in (0, -signal.SIGTERM):
                     self.code = self.code or Exit.FAILED
                 return
-            if self._restarting:
+            if changes != self._changes:
                 continue
             if code in (Exit.USAGE, Exit.NOT_FOUND):
                 if not self._reload:
@@ -136,14 +139,8 @@ class Supervisor:
             if changed:
                 logger.info("%s changed: restarting", Path(changed[0]).name)
                 before = now
-                self._restarting = True
+                self._changes += 1
                 self._signal(signal.SIGTERM)
-                while any(process.returncode is None for process in self._processes):
-                    await asyncio.sleep(0.05)
-                    if now != (now := dict(_stamps())):
-                        before = now
-                await asyncio.sleep(0)
-                self._restarting = False
                 self._changed.set()
                 self._changed = asyncio.Event()
 
