@@ -289,7 +289,7 @@ def test_numbers_of_paths_start_anew_without_confusion(monkeypatch: pytest.Monke
             for node in web.all:
                 assert node._runtime is not None
                 for link in node._runtime.peers.links.values():
-                    assert len(link.paths) <= 5
+                    assert len(link.told.paths) <= 5
 
     run(main())
 
@@ -651,7 +651,7 @@ def test_paths_that_a_peer_tells_take_no_more_than_their_share_of_time_and_memor
         await asyncio.sleep(1)
         runtime = stage.target._runtime
         assert runtime is not None
-        held = sum(path.depth for link in runtime.peers.links.values() for path in link.paths)
+        held = sum(path.depth for link in runtime.peers.links.values() for path in link.told.paths)
         spent = time.process_time() - before
         print(f"{held:,} objects, {spent:.2f} s")
         # 200 messages of 1 kB.

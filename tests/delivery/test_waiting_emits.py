@@ -24,6 +24,7 @@ from thence.delivery.tracking import Tracker
 from thence.events import spec_of
 from thence.events.catalog import Catalog
 from thence.events.lineage import Lineage
+from thence.facts import Ring
 from thence.mesh.cork import Cork
 from thence.testing import run
 
@@ -67,7 +68,7 @@ class Bench:
         self.table = RouteTable(
             NODE, "bench", Catalog(), lambda _: False, lambda *_: None, cork, Budget(), tracker
         )
-        self.emitter = Emitter(NODE, self.table, cork, tracker, Paths())
+        self.emitter = Emitter(NODE, self.table, cork, tracker, Paths(), Ring(0))
         self.outlets: list[Kept] = []
         self.waiting: list[asyncio.Task[Receipt]] = []
         for number, window in enumerate(windows):

@@ -12,6 +12,7 @@ from thence.events.envelope import (
     DEFAULT,
     Arrival,
     Extras,
+    Told,
     all_extras_for,
     due_of,
     envelope_for,
@@ -36,9 +37,8 @@ class Numbers:
     node, label, read_at, sent_at, behind = C, "c", 0.0, 100.0, -10.0
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.path_numbers: dict[Path, int] = {}
-        self.paths: list[Path] = []
+        self.told = Told([], [])
+        self.names, self.paths = self.told.names, self.told.paths
         self.path_numbers: dict[Path, int] = {}
 
     def number_of(self, node: str) -> int:
@@ -53,12 +53,6 @@ class Numbers:
         self.paths.append(path)
         self.path_numbers[path] = len(self.paths)
         return len(self.paths)
-
-    def name_of(self, number: int) -> str:
-        return self.names[number]
-
-    def path_of(self, number: int) -> Path:
-        return self.paths[number - 1]
 
     def moment(self, milliseconds: int) -> float:
         return milliseconds / 1000 + self.behind

@@ -19,6 +19,8 @@ from thence.delivery.dispatch import Dispatcher
 from thence.delivery.hosted import PROBE_AFTER, HostedHandler, HostedService, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.events import spec_of
+from thence.events.envelope import Told
+from thence.facts import Ring
 from thence.handling.handler import Handler, HandlerPolicy
 from thence.mesh.cork import Cork
 
@@ -84,7 +86,9 @@ class Source:
 
     node = "0" * 19 + "7"
     label = "source"
-    read_at = 0.0
+    is_local = True
+    told = Told()
+    read_at = stamp = 0.0
 
     def __init__(self) -> None:
         self.ended: Counter[int] = Counter()
@@ -92,9 +96,6 @@ class Source:
     @property
     def sent_at(self) -> float:
         return asyncio.get_running_loop().time()
-
-    def name_of(self, number: int) -> str:
-        raise LookupError(number)
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         self.ended[number] += count
@@ -151,6 +152,7 @@ class Rig:
             Branches(),
             LoopGuard("enforce"),
             "rig",
+            Ring(0),
         )
         self.observer = Failures()
         self.dispatcher.observe(self.observer)  # type: ignore[arg-type]

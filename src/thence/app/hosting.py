@@ -33,6 +33,7 @@ from thence.events.envelope import (
     full_lineage_of,
     lineage_of,
 )
+from thence.facts import Ring
 from thence.flow.limit import RateGate, gate_for
 from thence.limits import Limit
 from thence.mesh.discovery.contract import Discovery
@@ -61,6 +62,7 @@ class Hosting:
         emitter: Emitter,
         tracker: Tracker,
         loops: LoopGuard,
+        ring: Ring,
     ) -> None:
         self.services: dict[str, HostedService] = {}
         self.subscriptions: dict[int, Subscription] = {}
@@ -82,6 +84,7 @@ class Hosting:
             tracker.branches,
             loops,
             name[:MAX_TEXT],
+            ring,
         )
         self.admission = self.dispatcher.admission
         self.fleet = Fleet(

@@ -10,8 +10,7 @@ from thence.cascade.settlement import Tally
 from thence.delivery.hosted import Subscription
 from thence.delivery.outlets import EMIT_PATIENCE, LocalOutlet
 from thence.delivery.tracking import Tracker, mark_tracked
-from thence.events.envelope import Arrival
-from thence.events.lineage import Path
+from thence.events.envelope import Arrival, Told
 from thence.mesh.messages import Advice
 
 __all__ = ["LocalLine"]
@@ -23,6 +22,8 @@ class LocalLine:
     ``process(line, arrivals)`` handles what has come together within a tick.
     """
 
+    is_local = True
+
     def __init__(
         self,
         node: str,
@@ -33,8 +34,10 @@ class LocalLine:
     ) -> None:
         self.node = node
         self.label = label
+        self.told = Told()
+        """Local arrivals carry their lineage whole: nothing in them is a number."""
         self.read_at = 0.0
-        self.sent_at = 0.0
+        self.sent_at = self.stamp = 0.0
         self.stale = False
         self.behind = 0.0
         self.outlets: dict[int, LocalOutlet] = {}
@@ -75,7 +78,7 @@ class LocalLine:
     def _move_on(self) -> None:
         self._tracker.decide()
         arrivals, self._waiting = self._waiting, []
-        self.sent_at = self._now()
+        self.sent_at = self.stamp = self._now()
         if self._to_track:
             mark_tracked(arrivals, self._to_track)
             self._to_track.clear()
@@ -88,14 +91,6 @@ class LocalLine:
         self.outlets.clear()
 
     # -- as a source
-
-    def name_of(self, number: int) -> str:
-        """Local arrivals carry their lineage whole."""
-        raise LookupError(number)
-
-    def path_of(self, number: int) -> Path:
-        """The same."""
-        raise LookupError(number)
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         """Acknowledge at once: there is nobody to wait for."""

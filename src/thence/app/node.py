@@ -129,6 +129,7 @@ class Node:
             self._budget,
             self._loops,
             self._settings.sample_share(),
+            self._settings.recorder_bytes(),
         )
         self._runtime = runtime
         runtime.observe(self._observer)

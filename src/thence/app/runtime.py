@@ -23,7 +23,7 @@ from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
 from thence.events import Catalog
-from thence.facts import GuardedObserver, Observer
+from thence.facts import GuardedObserver, Observer, Ring
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.messages import Bye, Ready
 from thence.mesh.peers import NoAnswer, Peers
@@ -48,6 +48,7 @@ class Runtime:
         budget: Budget,
         loops: LoopMode,
         sample_share: float,
+        recorder_bytes: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -59,6 +60,7 @@ class Runtime:
         self.cascade_times = RecentTimes(now)
         self.tracker.settled = self.cascade_times.note
         self.traffic = NodeTraffic(node, name, now=now, tracker=self.tracker, answers=answers)
+        self.ring = Ring(recorder_bytes)
         self.peers = Peers(node, self.traffic, discovery, wire_for)
         catalog, guard = Catalog(), LoopGuard(loops)
         self.table = RouteTable(
@@ -71,7 +73,9 @@ class Runtime:
             budget,
             self.tracker,
         )
-        self.emitter = Emitter(node, self.table, self.peers.cork, self.tracker, guard.paths)
+        self.emitter = Emitter(
+            node, self.table, self.peers.cork, self.tracker, guard.paths, self.ring
+        )
         self.hosting = Hosting(
             name,
             services,
@@ -82,6 +86,7 @@ class Runtime:
             emitter=self.emitter,
             tracker=self.tracker,
             loops=guard,
+            ring=self.ring,
         )
         self.services = self.hosting.services
         self.dispatcher = self.hosting.dispatcher
@@ -90,6 +95,7 @@ class Runtime:
         self._losses = LossLog(name, self._count_losses)
         self.dispatcher.admission.lossy = self._losses.note
         self.emitter.tell_losses(self._losses.note)
+        self.traffic.beat = self._beat
 
     # -- coming and going
 
@@ -173,6 +179,7 @@ class Runtime:
         self.hosting.dissolve()
         self.tracker.forget()
         self.traffic.forget()
+        self.ring.clear()
 
     # -- the operator's hand, and those who watch
 
@@ -199,6 +206,10 @@ class Runtime:
         observer = None if observer is None else GuardedObserver(observer)
         self.emitter.observe(observer)
         self.dispatcher.observe(observer)
+
+    def _beat(self) -> None:
+        self.ring.digest()
+        self.emitter.note_moment()
 
     def _count_losses(self) -> Counter[str]:
         """What was shed or not sent so far, by what and why."""

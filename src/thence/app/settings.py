@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ from msgspec import Struct
 from thence.app.limits import parse_limits
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
+from thence.durations import seconds
 from thence.errors import ConfigurationError
 
 __all__ = ["Settings"]
 
 FILE = "thence.toml"
+UNITS = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,6 +41,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The share of root events whose cascades are followed to their end unasked, at most 100 a second: ``"1%"``,
     0.01, or 0 for none. ``thence map`` tells how long they take.
     """
+    recorder: str | int = "16MB"
+    """What the flight recorder may take of memory: ``"16MB"``, ``"512kB"``, a number of bytes, or 0 for none."""
+    recorder_age: str | float = "15min"
+    """How far back it tells."""
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
@@ -71,6 +78,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         settings.cascade_budget()
         settings.loop_mode()
         settings.sample_share()
+        settings.recorder_bytes()
+        settings.recorder_seconds()
         for place, limit in settings.limits.items():
             try:
                 parse_limits(limit)
@@ -118,6 +127,29 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
                 "for none"
             )
         return share
+
+    def recorder_bytes(self) -> int:
+        """What the flight recorder may take, in bytes.
+
+        :raises ConfigurationError: it is no such size.
+        """
+        text = str(self.recorder).strip()
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|kB|MB|GB)?", text)
+        if found is None:
+            raise ConfigurationError(
+                f'recorder={self.recorder!r}: give the memory that it may take, as in "16MB" or "512kB", or 0 for none'
+            )
+        return int(float(found[1]) * UNITS[found[2] or "B"])
+
+    def recorder_seconds(self) -> float:
+        """How far back the flight recorder tells, in seconds.
+
+        :raises ConfigurationError: it is no length of time.
+        """
+        try:
+            return seconds(self.recorder_age)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"recorder_age={self.recorder_age!r}: {error}") from None
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""

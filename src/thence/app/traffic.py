@@ -87,6 +87,7 @@ class NodeTraffic:
         self.invalid: Counter[str] = Counter()
         """Events that could not be decoded, by the name of the node that sent them."""
         self.departures: Departures = tracker
+        self.beat: Callable[[], None] = _nothing
         self._node = node
         self._name = name
         self._now = now
@@ -109,6 +110,7 @@ class NodeTraffic:
         """Nothing comes any more: let go of those that it was led to."""
         del self.hosting, self.table, self._process
         self._decode = None
+        self.beat = _nothing
         self._answers = {}
 
     # -- who comes and goes
@@ -300,6 +302,10 @@ class NodeTraffic:
                 logger.error("%s: %r could not decode %d events from here", self._name, link, count)
             case _:
                 raise BadFrame("garbage", f"an unexpected {type(message).__name__}")
+
+
+def _nothing() -> None:
+    """Nobody minds how time goes by."""
 
 
 def _outlet(link: Link, number: int) -> Outlet:

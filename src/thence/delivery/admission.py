@@ -26,7 +26,8 @@ from thence.events.envelope import (
     full_lineage_of,
     lineage_of,
 )
-from thence.facts import Observer
+from thence.facts import Observer, Ring
+from thence.facts.ring import REFUSED
 from thence.routing.replicas import block_of
 
 __all__ = ["Admission"]
@@ -45,7 +46,9 @@ class Admission:
         wake: Callable[[], None],
         branches: Branches,
         loops: LoopGuard,
+        ring: Ring,
     ) -> None:
+        self._note_refused = ring.note_refused
         self.queueing = Queueing(self._shed_part, self._start_next, wake, loops)
         self._branches = branches
         self.now = self.queueing.now
@@ -68,6 +71,7 @@ class Admission:
         """Let an arrival in: to its handlers, or to wait for its block, its lane or a free place."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
+        arrival.noted = True
         if arrival.extras is not None:
             arrival.due = due_of(arrival)
             # What its numbers stand for may change while it waits.
@@ -293,6 +297,7 @@ class Admission:
         """A run that was begun without admission, because nothing was unfinished, has suspended."""
         subscription: Subscription = arrival.subscription
         service = subscription.service
+        arrival.noted = True
         # Its source knows both for sure only while its frame is being handled.
         arrival.due = due_of(arrival)
         full_lineage_of(arrival)
@@ -351,6 +356,20 @@ class Admission:
 
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
         self.lossy()
+        what = arrival.subscription.event.name, handler.place
+        ancestry, source = arrival.lineage or arrival.extras, arrival.source
+        self._note_refused(
+            (
+                REFUSED,
+                source.node,
+                arrival.sequence,
+                what,
+                self.now(),
+                ancestry,
+                source.told,
+                reason,
+            )
+        )
         if self.observer is not None:
             self.observer.shed(
                 event_id_of(arrival),

@@ -23,6 +23,7 @@ from thence.errors import RateLimited, ThenceError, UndeclaredEvent
 from thence.events import Event, spec_of
 from thence.events.envelope import DEFAULT, Arrival, due_of, full_lineage_of
 from thence.events.lineage import Lineage
+from thence.facts.ring import SENT
 
 __all__ = ["ConsequenceEmits", "undeclared"]
 
@@ -38,6 +39,7 @@ class ConsequenceEmits:
         self._paths = paths
         self._routes = sender.routes
         self._cork = sender.cork
+        self._note = sender.note
 
     async def emit_joined(
         self, event: Event, handler: HostedHandler, arrival: Arrival, budget: Budget | None = None
@@ -109,6 +111,7 @@ class ConsequenceEmits:
                 credits = credits - outlet.starts if outlet.spreads else 0
                 outlet.send(sequence, payload, body, lineage, credits)
                 route.emitted += 1
+                self._note((SENT, sequence, route.name, len(payload), route.services, lineage))
             else:
                 branch = _branch_of(handler, arrival)
                 if not self._put(route, payload, body, lineage, credits, branch):
@@ -206,6 +209,7 @@ class ConsequenceEmits:
             if not outlets:
                 route.unheard += 1
         route.emitted += 1
+        self._note((SENT, sequence, route.name, len(payload), route.services, lineage))
         if sender.observer is not None:
             sender.note_emitted(route, sequence, lineage, len(payload), len(route.targets))
         return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
 from operator import attrgetter
@@ -24,9 +24,17 @@ from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.running import RUNNING
 from thence.errors import ThenceError
-from thence.events.envelope import Arrival, Extras, Source, depth_of, event_id_of, lineage_of
-from thence.events.lineage import Path
-from thence.facts import Observer
+from thence.events.envelope import (
+    Arrival,
+    Extras,
+    Source,
+    Told,
+    depth_of,
+    event_id_of,
+    lineage_of,
+)
+from thence.facts import Observer, Ring
+from thence.facts.ring import RAN
 from thence.handling.carrier import Carrier, CarrierPool, next_job
 from thence.mesh.cork import Cork
 
@@ -47,6 +55,7 @@ class Run(Struct, eq=False):
     arrival: Arrival
     task: Any = None
     timed_out: bool = False
+    began: float = 0.0
 
 
 class Dispatcher:
@@ -66,9 +75,15 @@ class Dispatcher:
         branches: Branches,
         loops: LoopGuard,
         name: str,
+        ring: Ring,
     ) -> None:
         self.observer: Observer | None = None
-        self.admission = Admission(move, self._wake, branches, loops)
+        self.admission = Admission(move, self._wake, branches, loops, ring)
+        self._note, self._note_batch = ring.note, ring.note_batch
+        self._unnoted = False
+        """Whether something of the current batch has ended well, and is still to be noted."""
+        self._failed: list[Arrival] = []
+        """Arrivals of the current batch that were noted one by one."""
         self._loops = loops
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -93,7 +108,7 @@ class Dispatcher:
 
     # -- the short way
 
-    def process(self, source: Source, batch: Iterable[Arrival]) -> None:
+    def process(self, source: Source, batch: Sequence[Arrival]) -> None:
         """Handle a batch that has arrived from ``source``.
 
         To be called from a callback of the loop, and with the cork in, so that all consequences of the
@@ -110,7 +125,7 @@ class Dispatcher:
                     carrier = carriers.first()
                 if carrier is None:
                     self._process_without_carrier(source, arrivals)
-                    return
+                    break
                 through = False
                 try:
                     through = carrier.step((source, arrivals))
@@ -129,10 +144,14 @@ class Dispatcher:
                     if self._childless:
                         self._report_childless(source)
                 if through and carrier.context_kept:
-                    return
+                    break
                 if not through:
                     self._hand_over(carrier)
                 carriers.lose(carrier)
+            # Made sense of later: here it would be done cold.
+            self._note_batch(
+                (source, source.told, source.stamp, source.sent_at, self.admission.now(), batch)
+            )
         finally:
             self._processing = False
             self._arrival = None
@@ -188,6 +207,8 @@ class Dispatcher:
                         self._childless.append(arrival)
                     else:
                         self._end_tracked(handler, arrival, error)
+                if error is not None:
+                    self._note_failed(arrival, error)
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -347,7 +368,7 @@ class Dispatcher:
 
     def _give_task(self, handler: HostedHandler, arrival: Arrival) -> None:
         # In a context of its own: the present one may be that of another run, whose end let this one begin.
-        run = Run(handler, arrival)
+        run = Run(handler, arrival, began=self.admission.now())
         loop, base = self._loop, self._carriers.base
         work = self._run(handler, arrival, None, run)
         task: asyncio.Task[None]
@@ -369,7 +390,7 @@ class Dispatcher:
             assert handler is not None
             self.admission.begun_unasked(handler, arrival)
         handler.suspended()
-        carrier.left = run = Run(handler, arrival, carrier.task)
+        carrier.left = run = Run(handler, arrival, carrier.task, began=self.admission.now())
         self._keep(run)
 
     def _keep(self, run: Run) -> None:
@@ -395,6 +416,28 @@ class Dispatcher:
                 error = TimeoutError(
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
+        began = None if run is None else run.began
+        text = None if error is None else _told_of(error)
+        if arrival.members is None:
+            subscription, source = arrival.subscription, arrival.source
+            self._note(
+                (
+                    RAN,
+                    source.node,
+                    arrival.sequence,
+                    (subscription.event.name, handler.place)
+                    if subscription.several
+                    else subscription.what,
+                    began,
+                    self.admission.now(),
+                    arrival.lineage or arrival.extras,
+                    source.told,
+                    arrival.since,
+                    text,
+                )
+            )
+        else:
+            self._note_members(handler, arrival, began, text)
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
@@ -407,6 +450,49 @@ class Dispatcher:
         self.admission.ended(handler, arrival)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
+
+    def _note_members(
+        self, handler: HostedHandler, batch: Arrival, began: float | None, error: str | None
+    ) -> None:
+        """Remember the end of a run for several events."""
+        ended = self.admission.now()
+        for one in batch.members:
+            source, what = one.source, (one.subscription.event.name, handler.place)
+            ancestry = one.lineage or one.extras
+            self._note(
+                (
+                    RAN,
+                    source.node,
+                    one.sequence,
+                    what,
+                    began,
+                    ended,
+                    ancestry,
+                    source.told,
+                    one.since,
+                    error,
+                )
+            )
+
+    def _note_failed(self, arrival: Arrival, error: BaseException) -> None:
+        """Remember a failure in the short way."""
+        arrival.noted = True
+        source, ancestry = arrival.source, arrival.lineage or arrival.extras
+        what, ended = arrival.subscription.what, self.admission.now()
+        self._note(
+            (
+                RAN,
+                source.node,
+                arrival.sequence,
+                what,
+                None,
+                ended,
+                ancestry,
+                source.told,
+                None,
+                _told_of(error),
+            )
+        )
 
     def _note_handled(self, handler: HostedHandler, arrival: Arrival) -> None:
         assert self.observer is not None
@@ -431,8 +517,8 @@ class Dispatcher:
         waited, ran = began - arrival.since, now - began
         failure = None
         if error is not None:
-            text = f"{type(error).__name__}: {error}"[:MAX_TEXT]
-            failure = Failure("failed", event, str(event_id_of(arrival)), handler.place, text)
+            event_id = str(event_id_of(arrival))
+            failure = Failure("failed", event, event_id, handler.place, _told_of(error))
         branch.ran(Step(event, handler.place, self._name, waited, ran), failure)
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
@@ -504,18 +590,19 @@ class Dispatcher:
         return [run.task for run in self._runs]
 
 
+def _told_of(error: BaseException) -> str:
+    """What is remembered of an error."""
+    return f"{type(error).__name__}: {error}"[:MAX_TEXT]
+
+
 class _Nowhere:
     """The source of a batch without arrivals."""
 
+    is_local = True
     node = label = ""
-    read_at = sent_at = behind = 0.0
+    told = Told()
+    read_at = sent_at = stamp = behind = 0.0
     stale = False
-
-    def name_of(self, number: int) -> str:
-        raise LookupError(number)
-
-    def path_of(self, number: int) -> Path:
-        raise LookupError(number)
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         raise LookupError(number)

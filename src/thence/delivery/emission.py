@@ -16,7 +16,7 @@ from thence.delivery.routes import RouteTable
 from thence.delivery.sending import Sender
 from thence.delivery.throttle import Throttle
 from thence.delivery.tracking import Tracker
-from thence.facts import Observer
+from thence.facts import Observer, Ring
 from thence.mesh.cork import Cork
 
 __all__ = ["Emitter", "undeclared"]
@@ -26,9 +26,15 @@ class Emitter:
     """Everything that one node emits."""
 
     def __init__(
-        self, node: str, table: RouteTable, cork: Cork, tracker: Tracker, paths: Paths
+        self,
+        node: str,
+        table: RouteTable,
+        cork: Cork,
+        tracker: Tracker,
+        paths: Paths,
+        ring: Ring,
     ) -> None:
-        self.sender = Sender(node, table, cork, tracker)
+        self.sender = Sender(node, table, cork, tracker, ring)
         self.throttle = Throttle(self.sender)
         self.roots = RootEmits(self.sender, self.throttle)
         self.consequences = ConsequenceEmits(self.sender, self.throttle, paths)
@@ -41,6 +47,10 @@ class Emitter:
     def refused(self) -> Counter[tuple[str, str, str]]:
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
         return self.sender.refused
+
+    def note_moment(self) -> None:
+        """What has been emitted so far has left."""
+        self.sender.note_moment()
 
     def observe(self, observer: Observer | None) -> None:
         """Tell ``observer`` what is emitted from now on."""

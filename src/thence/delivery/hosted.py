@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 from thence.delivery.lines import FairLine, Line, PlainLine
@@ -263,6 +264,7 @@ class Subscription:
         "event",
         "handlers",
         "key",
+        "key_in",
         "newest",
         "number",
         "patience",
@@ -272,6 +274,7 @@ class Subscription:
         "several",
         "spreading",
         "waiting",
+        "what",
         "window",
     )
 
@@ -287,6 +290,11 @@ class Subscription:
         self.number = number
         self.service = service
         self.handlers = handlers
+        self.what = event.name, handlers[0].place
+        """What the recorder is told of a run, where there is one handler."""
+        shows_key = event.key is not None and event.key not in event.private
+        self.key_in = attrgetter(f"body.{event.key}") if shows_key else None
+        """What gets the key that the recorder is told out of an arrival."""
         self.broadcast = broadcast
         self.spreading = tuple(handler for handler in handlers if handler.declared)
         """The handlers that may emit something."""

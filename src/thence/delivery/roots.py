@@ -21,6 +21,7 @@ from thence.delivery.tracking import discards_result
 from thence.events import Event, spec_of
 from thence.events.envelope import DEFAULT
 from thence.events.lineage import Lineage
+from thence.facts.ring import ALIKE
 from thence.identifiers import EventId
 
 __all__ = ["RootEmits"]
@@ -37,8 +38,11 @@ class RootEmits:
         self._throttle = throttle
         self._routes = sender.routes
         self._cork = sender.cork
+        self._note = sender.note
         self._tracker = sender.tracker
         self._undecided = sender.tracker.undecided
+        self._alike: Route | None = None
+        """What was emitted last, as long as there is no need to note it again."""
         self._count = 0
         """Events emitted, as of the last time that something else was attended to."""
         self._pause_at = BURST
@@ -58,6 +62,8 @@ class RootEmits:
             outlet.room -= 1
             outlet.send_root(sequence, payload, body)
             route.emitted += 1
+            if route is not self._alike:
+                self._note_sent(route, payload)
             receipt = Receipt(sequence, route.sending)
         elif budget is None and self._put(route, payload, body):
             receipt = Receipt(sender.sequence, route.sending)
@@ -99,6 +105,7 @@ class RootEmits:
         ``emitting`` is the frame that emits it, and has not got the receipt.
         """
         self._count += self._stride
+        self._alike = None
         if self._count >= self._sample_at:
             self._sample_at = self._count + self._tracker.until_sample()
             self._tracker.sample(receipt)
@@ -144,10 +151,18 @@ class RootEmits:
                 cork.whole = False
             if not outlets:
                 route.unheard += 1
+                sender.note_moment()
         route.emitted += 1
+        if route is not self._alike:
+            self._note_sent(route, payload)
         if sender.observer is not None:
             sender.note_emitted(route, sequence, None, len(payload), len(route.targets))
         return True
+
+    def _note_sent(self, route: Route, payload: bytes) -> None:
+        """Remember an event; it stands for those alike that follow at once."""
+        self._alike = route
+        self._note((ALIKE, self._sender.sequence, route.name, len(payload), route.services))
 
     async def _emit_patiently(
         self, route: Route, payload: bytes, body: Event, budget: Budget | None

@@ -32,7 +32,8 @@ from thence.delivery.tracking import Tracker
 from thence.errors import RateLimited, SchemaMismatch
 from thence.events import Event, spec_of
 from thence.events.lineage import Lineage
-from thence.facts import Observer
+from thence.facts import Observer, Ring
+from thence.facts.ring import MOMENT, REFUSED, SENT
 from thence.identifiers import EventId
 from thence.mesh.cork import Cork
 
@@ -90,8 +91,11 @@ class Emission(Struct, eq=False):
 class Sender:
     """Numbers the events of one node, and puts them where they are to go."""
 
-    def __init__(self, node: str, table: RouteTable, cork: Cork, tracker: Tracker) -> None:
+    def __init__(
+        self, node: str, table: RouteTable, cork: Cork, tracker: Tracker, ring: Ring
+    ) -> None:
         self.observer: Observer | None = None
+        self.note, self.note_refused = ring.note, ring.note_refused
         self.refused: Counter[tuple[str, str, str]] = Counter()
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
         self.lossy: Callable[[], None] = lambda: None
@@ -101,6 +105,8 @@ class Sender:
         self.routes = table.routes
         self.cork = cork
         self.tracker = tracker
+        self._noted = 0
+        """The last event of which the recorder knows when it left."""
         self.sequence = 0
         """Of the event that was emitted last."""
         self.loop = asyncio.get_running_loop()
@@ -231,6 +237,7 @@ class Sender:
         route.emitted += 1
         if not route.targets:
             route.unheard += 1
+        self._note_sent(emission)
         if self.observer is not None:
             self.note_emitted(
                 route, emission.sequence, lineage, len(emission.payload), len(emission.reached)
@@ -244,6 +251,28 @@ class Sender:
                         event_id, lineage, route.spec.name, refusal.service, refusal.reason
                     )
         return self.receipt(emission, emission.reached, emission.deliveries)
+
+    def note_moment(self) -> None:
+        """What has been emitted so far has left."""
+        if self._noted != self.sequence:
+            self._noted = self.sequence
+            self.note((MOMENT, self.now(), self.sequence))
+
+    def _note_sent(self, emission: Emission) -> None:
+        route, now = emission.route, self.now()
+        lineage = None if emission.is_root else emission.lineage
+        size = emission.payload if route.spec.policy.record else len(emission.payload)
+        services = tuple(emission.reached)
+        self.note((SENT, emission.sequence, route.name, size, services, lineage))
+        self.note((MOMENT, now, emission.sequence))
+        for refusal in emission.refusals.values():
+            self._note_refused(emission, refusal.service, refusal.reason, now)
+
+    def _note_refused(self, emission: Emission, service: str, reason: str, now: float) -> None:
+        what = emission.route.name, service
+        lineage = None if emission.is_root else emission.lineage
+        sequence = self.number(emission)
+        self.note_refused((REFUSED, self.node, sequence, what, now, lineage, None, reason))
 
     def receipt(
         self, emission: Emission, services: Iterable[str], deliveries: Iterable[object]
@@ -280,6 +309,7 @@ class Sender:
         self.count(event, "", reason)
         if emission.branch is not None:
             emission.branch.refused(kind_of(reason))
+        self._note_refused(emission, "", reason, self.now())
         if self.observer is not None:
             event_id = EventId(self.node, self.number(emission))
             lineage = None if emission.is_root else emission.lineage

@@ -199,6 +199,7 @@ class Route:
     __slots__ = (
         "emitted",
         "gate",
+        "name",
         "needs",
         "outlets",
         "refusals",
@@ -215,6 +216,7 @@ class Route:
 
     def __init__(self, spec: EventSpec[Event], sending: Sending) -> None:
         self.spec = spec
+        self.name = spec.name
         self.seal = spec.seal
         self.sending = sending
         """For receipts of events that went to all :attr:`outlets`."""
@@ -270,8 +272,13 @@ class Route:
 
     def is_special(self, target: Target) -> bool:
         """Whether more is to be done than to send: the short way is for types without policies."""
-        return self.spec.policy.ttl is not None or any(
-            outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
+        policy = self.spec.policy
+        return (
+            (policy.ttl is not None)
+            or policy.record
+            or any(
+                outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
+            )
         )
 
 

@@ -23,10 +23,12 @@ __all__ = [
     "DEFAULT",
     "STALE",
     "TRACKED",
+    "UNKNOWN_NODE",
     "Arrival",
     "Extras",
     "Numbers",
     "Source",
+    "Told",
     "all_extras_for",
     "depth_of",
     "due_of",
@@ -39,31 +41,50 @@ __all__ = [
 
 DEFAULT = Budget()
 """What an envelope means that says nothing about it."""
+UNKNOWN_NODE = "0" * 20
+UNKNOWN_PATH = Path(None, "?")
 FARTHEST = 2**53
 """Milliseconds that a deadline may be from when a stopwatch began: as many as a float tells apart."""
+
+
+class Told(Struct, gc=False):
+    """What the numbers in a peer's envelopes stand for. A peer that begins anew gets a new one."""
+
+    names: list[str] = []
+    """Node ids, by their numbers."""
+    paths: list[Path] = []
+    """Paths, from 1 on."""
+
+    def name_of(self, number: int) -> str:
+        """The node id that a number stands for."""
+        names = self.names
+        return names[number] if 0 <= number < len(names) else UNKNOWN_NODE
+
+    def path_of(self, number: int) -> Path:
+        """The path that a number stands for."""
+        paths = self.paths
+        return paths[number - 1] if 0 < number <= len(paths) else UNKNOWN_PATH
 
 
 class Source(Protocol):
     """Where an arrival came from: a link, or this node itself."""
 
+    is_local: bool
+    """Whether it is this node itself, whose arrivals carry their lineage whole."""
     node: str
     label: str
+    told: Told
+    """What the numbers of its arrivals stand for."""
     read_at: float
     """When what is being handled was read; 0.0 for just now."""
     sent_at: float
     """When what is being handled was sent, in seconds of this node's stopwatch; just now, unless :attr:`stale`."""
+    stamp: float
+    """The same by the stopwatch of the node that sent it."""
     stale: bool
     """Whether that was long ago."""
     behind: float
     """Seconds to be added to moments that its arrivals carry, to have them by this node's stopwatch."""
-
-    def name_of(self, number: int) -> str:
-        """The node id that a number in the arrival's envelope stands for."""
-        ...
-
-    def path_of(self, number: int) -> Path:
-        """The path that a number in the arrival's envelope stands for."""
-        ...
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         """Acknowledge ``count`` arrivals of subscription ``number``."""
@@ -133,6 +154,8 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     """The deadline, in seconds of this node's stopwatch, as soon as it waits for anything."""
     record: Any = None
     """If it is tracked, the :class:`thence.cascade.settlement.Branch` that it is."""
+    noted: Any = None
+    """Whether the recorder is told of it by itself, and not with the batch that it came in."""
     left: Any = None
     """By handler, how many handler starts its run may still cause, where it has paid for some."""
 
@@ -149,6 +172,7 @@ def envelope_for(event_type: type[Event], number: int, subscription: object) -> 
             ("members", None, None),
             ("due", None, None),
             ("record", None, None),
+            ("noted", None, None),
             ("left", None, None),
         ],
         bases=(Arrival,),
@@ -190,11 +214,11 @@ def full_lineage_of(arrival: Arrival) -> Lineage | None:
         if not extras.path:
             arrival.lineage = Lineage(None, "", 0, "", 0, due, extras.max_depth)
         else:
-            cause = (source.name_of(extras.cause_node), extras.cause_sequence)
+            cause = (source.told.name_of(extras.cause_node), extras.cause_sequence)
             root = cause
             if extras.root_node >= 0:
-                root = (source.name_of(extras.root_node), extras.root_sequence)
-            path = source.path_of(extras.path)
+                root = (source.told.name_of(extras.root_node), extras.root_sequence)
+            path = source.told.path_of(extras.path)
             arrival.lineage = Lineage(path, *cause, *root, due, extras.max_depth)
     known: Lineage | None = arrival.lineage
     return known
@@ -262,4 +286,4 @@ def depth_of(arrival: Arrival) -> int:
     if arrival.lineage is not None:
         return cast(Lineage, arrival.lineage).depth
     path = arrival.extras.path if arrival.extras is not None else 0
-    return cast(Source, arrival.source).path_of(path).depth if path else 0
+    return cast(Source, arrival.source).told.path_of(path).depth if path else 0

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
             overflow: Literal["reject", "latest"] = "reject",
             priority: Literal["high", "normal", "low"] = "normal",
             ttl: Duration | None = None,
+            record: bool = False,
         ) -> None: ...
 
         def __replace__(self, /, **changes: Any) -> Self: ...
@@ -64,6 +65,7 @@ class Event(_Root):
       key, and emits it as soon as the limit lets it.
     - `priority`: "high", "normal" or "low"; low is shed first under overload.
     - `ttl`: an event older than this is not handled.
+    - `record`: whether the flight recorder keeps the payload, its private fields apart; else it keeps none.
 
     A subclass of an event type takes over its fields and its policy, but not its name, and is an
     event type of its own: who subscribes to the one doesn't get the other. What a base keeps

@@ -42,6 +42,7 @@ class EventPolicy:
     overflow: Excess = "reject"
     priority: Priority = "normal"
     ttl: float | None = None
+    record: bool = False
 
 
 def read_policy(
@@ -69,6 +70,7 @@ def read_policy(
             class_name, "priority", keywords.get("priority", base.priority), PRIORITIES
         ),
         ttl=_checked_ttl(class_name, keywords.get("ttl", base.ttl)),
+        record=_checked_record(class_name, keywords.get("record", base.record)),
     )
 
 
@@ -167,6 +169,15 @@ def _checked_ttl(class_name: str, ttl: Any) -> float | None:
             f'class {class_name}: ttl={ttl!r} must be at least a millisecond, as in ttl="5s".'
         )
     return length
+
+
+def _checked_record(class_name: str, record: object) -> bool:
+    if isinstance(record, bool):
+        return record
+    raise ConfigurationError(
+        f"class {class_name}: record={record!r} must be True, to have the flight recorder keep payloads of this "
+        "type, or False."
+    )
 
 
 def _joined(inherited: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:

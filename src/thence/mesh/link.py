@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from thence.cascade.settlement import Tally
+from thence.events.envelope import UNKNOWN_NODE, Told
 from thence.events.lineage import Path
 from thence.mesh.cork import Cork
 from thence.mesh.eager import eager_write
@@ -72,9 +73,6 @@ MAX_PATH_CHARACTERS = 1_000_000
 """The same for the length of all their handlers' names together."""
 MAX_PATH_HANDLERS = 65_536
 """The same for the handlers themselves: however short its name is, each of them is an object."""
-
-UNKNOWN_NODE = "0" * 20
-UNKNOWN_PATH = Path(None, "?")
 
 
 class Departures(Protocol):
@@ -138,6 +136,8 @@ class LinkOwner(Protocol):
 class Link(asyncio.Protocol):
     """A connection from its first byte to its last. Either side may have dialled."""
 
+    is_local = False
+
     def __init__(self, owner: LinkOwner, *, dialled: bool) -> None:
         self.dialled = dialled
         self.peer: Hello | None = None
@@ -151,19 +151,19 @@ class Link(asyncio.Protocol):
         self.established = False
         self.congested = False
         self.events = EventsFrame()
-        self.names: list[str] = []
-        """What the peer's node numbers stand for."""
+        self.told = Told()
+        """What the numbers in the peer's envelopes stand for."""
         self.behind = math.inf
         """Seconds by which the peer's stopwatch is behind this node's, or a little more."""
         self.outlets: dict[int, Any] = {}
         """By the peer's number of a subscription, what this node sends there."""
         self.heard_at = 0.0
-        self.paths: list[Path] = []
-        """What the peer's path numbers stand for, from 1 on."""
         self.read_at = 0.0
         """When the batch that is being handled was read, if others of the same reading were handled before it."""
         self.sent_at = 0.0
         """When the batch that is being handled was sent, by this node's stopwatch; just now, unless stale."""
+        self.stamp = 0.0
+        """The same by the peer's stopwatch."""
         self.stale = False
         """Whether that was so long ago that events may have outlived their cascade's budget."""
         self.to_track: set[tuple[int, int]] = set()
@@ -219,9 +219,10 @@ class Link(asyncio.Protocol):
             if batch is not None and self.established:
                 # The lines of _receive.
                 self.sent_at = now = self._now()
-                self.stale = stale = now - self.behind - reader.stamp > FRESH
+                self.stamp = stamp = reader.stamp
+                self.stale = stale = now - self.behind - stamp > FRESH
                 if stale:
-                    self._note_late(reader.stamp)
+                    self._note_late(stamp)
                 self._received(self, batch)
             else:
                 self._take_apart(data)
@@ -347,11 +348,6 @@ class Link(asyncio.Protocol):
             self.flush()
             self._numbers.clear()
 
-    def name_of(self, number: int) -> str:
-        """The node that a number in one of the peer's envelopes stands for."""
-        names = self.names
-        return names[number] if 0 <= number < len(names) else UNKNOWN_NODE
-
     def number_of_path(self, path: Path) -> int:
         """The number that stands for ``path`` in envelopes on this link; told to the peer if it is new."""
         number = self.path_numbers.get(path)
@@ -372,11 +368,6 @@ class Link(asyncio.Protocol):
             self._path_handlers += path.depth
             self.say(Paths(number, handlers))
         return number
-
-    def path_of(self, number: int) -> Path:
-        """The path that a number in one of the peer's envelopes stands for."""
-        paths = self.paths
-        return paths[number - 1] if 0 < number <= len(paths) else UNKNOWN_PATH
 
     def flush(self) -> None:
         """Write out what is buffered."""
@@ -458,6 +449,7 @@ class Link(asyncio.Protocol):
 
     def _receive(self, stamp: float, events: bytes) -> None:
         self.sent_at = now = self._now()
+        self.stamp = stamp
         self.stale = stale = now - self.behind - stamp > FRESH
         if stale:
             self._note_late(stamp)
@@ -520,24 +512,26 @@ class Link(asyncio.Protocol):
 
     def _learn(self, message: Names) -> None:
         if message.first == 0:
-            self.names = []
-        if message.first != len(self.names) or len(self.names) + len(message.nodes) > MAX_NAMES:
+            self.told = Told(paths=self.told.paths)
+        names = self.told.names
+        if message.first != len(names) or len(names) + len(message.nodes) > MAX_NAMES:
             raise BadFrame("garbage", "node numbers that don't follow each other")
         if any(len(node) > MAX_ID for node in message.nodes):
             raise BadFrame("garbage", f"a node id of more than {MAX_ID} characters")
-        self.names.extend(message.nodes)
+        names.extend(message.nodes)
 
     def _learn_path(self, message: Paths) -> None:
         if message.number == 1:
-            self.paths = []
+            self.told = Told(names=self.told.names)
             self._characters_heard = self._handlers_heard = 0
         self._characters_heard += sum(map(len, message.handlers))
         self._handlers_heard += len(message.handlers)
-        if message.number != len(self.paths) + 1 or len(self.paths) >= MAX_PATHS:
+        paths = self.told.paths
+        if message.number != len(paths) + 1 or len(paths) >= MAX_PATHS:
             raise BadFrame("garbage", "path numbers that don't follow each other")
         if self._characters_heard > MAX_PATH_CHARACTERS or self._handlers_heard > MAX_PATH_HANDLERS:
             raise BadFrame("garbage", "paths that are too long together")
-        self.paths.append(Path.through(message.handlers))
+        paths.append(Path.through(message.handlers))
 
 
 def _settled_frames(reports: tuple[tuple[int, tuple[int, ...], Tally], ...]) -> bytes:

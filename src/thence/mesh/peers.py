@@ -71,6 +71,10 @@ class Traffic(Protocol):
         """A batch of events."""
         ...
 
+    def beat(self) -> None:
+        """About a second has passed."""
+        ...
+
     def told(self, link: Link, message: Message) -> None:
         """A message that is not about the connection itself."""
         ...
@@ -329,6 +333,7 @@ class Peers:
 
     def _beat(self) -> None:
         now = self._loop.time()
+        self._traffic.beat()
         # After this process itself was stopped or busy, what the peers sent lies unread: hear it first.
         late = now - self._beat_due > BEAT
         if not late:

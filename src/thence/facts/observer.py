@@ -1,4 +1,4 @@
-"""What can happen to an event, and who wants to know.
+"""Who wants to know what happens to events, while it happens.
 
 An observer is told of everything at the moment it happens, on the loop; it must be quick. One that raises harms
 nobody but itself. A node without one pays a comparison.
