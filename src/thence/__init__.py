@@ -10,6 +10,7 @@ General layout, ground floor first; a module imports only from floors below it.
 - ``routing``: whose key is it, and whose turn: pure decisions.
 - ``mesh``: peers, links and frames; ``discovery`` (who is there) and ``wires`` (bytes to them).
 - ``delivery``: from ``emit`` to the outlets, and from an arrival to the end of its handlers.
+- ``observability``: what a mesh tells about itself: logs that name their event and can't drown.
 - ``app``: services, nodes, settings: what users write against.
 - ``testing``: virtual time, the mesh in memory, conformance suites.
 - ``cli``: the command line.

@@ -14,7 +14,7 @@ from thence.app.settings import Settings
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory and an environment without settings."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MESH", "NAME", "LISTEN"):
+    for name in ("MESH", "NAME", "LISTEN", "LOGS", "LOG_REPEATS"):
         monkeypatch.delenv(f"THENCE_{name}", raising=False)
     return tmp_path
 
@@ -37,6 +37,33 @@ def test_an_argument_wins_over_the_environment_that_over_the_file_that_over_the_
     assert getattr(Settings.read().override(**{setting: None}), setting) == value.format(
         "environment"
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("logs", "xml", "give one of json, pretty, plain"),
+        ("log_repeats", "soon", "log_repeats in the settings: 'soon' is not a duration"),
+        ("log_repeats", "-1s", "log_repeats"),
+    ],
+)
+def test_a_way_of_logging_that_does_not_exist_is_refused(
+    elsewhere: Path, setting: str, value: str, said: str
+) -> None:
+    (elsewhere / "thence.toml").write_text(f'{setting} = "{value}"\n')
+    with pytest.raises(ConfigurationError, match=said):
+        Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("text", "window"), [('"0"', 0), ("0", 0), ('"5min"', 300), ("1.5", 1.5), (None, 60)]
+)
+def test_how_long_repeats_are_counted_may_be_set(
+    elsewhere: Path, text: str | None, window: float
+) -> None:
+    if text is not None:
+        (elsewhere / "thence.toml").write_text(f"log_repeats = {text}\n")
+    assert Settings.read().repeats_window() == window
 
 
 def test_an_empty_variable_counts_as_absent(

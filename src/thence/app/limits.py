@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Struct
 
+from thence.delivery.about import EACH
 from thence.delivery.hosted import HostedService
 from thence.errors import ConfigurationError
 from thence.events.suggestions import did_you_mean
@@ -120,7 +121,11 @@ def note_elsewhere(node: str, place: str, services: Iterable[HostedService]) -> 
     """Tell of a limit in the settings for what is not hosted here: perhaps elsewhere, perhaps by a slip."""
     guess = did_you_mean(place, places(services))
     level = logging.WARNING if guess else logging.INFO
-    logger.log(level, "%s: the settings limit %r, which is not hosted here.%s", node, place, guess)
+    logger.log(
+        level,
+        "%s: the settings limit %r, which is not hosted here.%s",
+        node, place, guess, extra=EACH,
+    )  # fmt: skip
 
 
 decode_order = msgspec.msgpack.Decoder(LimitOrder).decode

@@ -7,6 +7,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
+from thence.delivery.about import EACH
+
 __all__ = ["LossLog"]
 
 logger = logging.getLogger("thence.losses")
@@ -48,4 +50,4 @@ class LossLog:
         within = f" in {seconds:g} s" if seconds else ""
         for what, count in sorted(new.items()):
             events = "1 event" if count == 1 else f"{count:,} events"
-            logger.warning("%s: %s%s: %s", self._name, events, within, what)
+            logger.warning("%s: %s%s: %s", self._name, events, within, what, extra=EACH)

@@ -18,6 +18,7 @@ from thence.cascade.loops import LoopMode
 from thence.cascade.settlement import Branches
 from thence.cascade.times import RecentTimes
 from thence.clock import stopwatch
+from thence.delivery.about import EACH
 from thence.delivery.emission import Emitter
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.routes import RouteTable
@@ -196,7 +197,9 @@ class Runtime:
             self.dispatcher.admission.queueing.look_again(handler)
         if self.traffic.ready:
             self.fleet.start()
-        logger.warning("%s: limit of %s: %s → %s (set by %s)", self.name, place, before, after, by)
+        logger.warning(
+            "%s: limit of %s: %s → %s (set by %s)", self.name, place, before, after, by, extra=EACH
+        )
         if self.dispatcher.observer is not None:
             self.dispatcher.observer.limit_changed(place, before, after, by)
         return LimitChange(self.name, place, before, after)

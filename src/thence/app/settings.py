@@ -22,6 +22,7 @@ __all__ = ["Settings"]
 
 FILE = "thence.toml"
 UNITS = {"B": 1, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+LOGS = ("json", "pretty", "plain")
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,6 +46,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the flight recorder may take of memory: ``"16MB"``, ``"512kB"``, a number of bytes, or 0 for none."""
     recorder_age: str | float = "15min"
     """How far back it tells."""
+    logs: str | None = None
+    """How ``thence run`` logs on standard error: ``json``, ``pretty`` or ``plain``; by default pretty on a terminal,
+    and JSON elsewhere."""
+    log_repeats: str | float = "60s"
+    """How long ``thence run`` counts the repeats of a log record before it sums them up in one; 0 to log each."""
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
@@ -80,6 +86,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         settings.sample_share()
         settings.recorder_bytes()
         settings.recorder_seconds()
+        settings.check_logs()
+        settings.repeats_window()
         for place, limit in settings.limits.items():
             try:
                 parse_limits(limit)
@@ -150,6 +158,28 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
             return seconds(self.recorder_age)
         except ConfigurationError as error:
             raise ConfigurationError(f"recorder_age={self.recorder_age!r}: {error}") from None
+
+    def check_logs(self) -> None:
+        """Whether there is such a way of logging.
+
+        :raises ConfigurationError: there is not.
+        """
+        if self.logs is not None and self.logs not in LOGS:
+            raise ConfigurationError(
+                f"logs={self.logs!r} in the settings: give one of {', '.join(LOGS)}"
+            )
+
+    def repeats_window(self) -> float:
+        """How long the repeats of a log record are counted, in seconds.
+
+        :raises ConfigurationError: it is no length of time.
+        """
+        if self.log_repeats == "0":
+            return 0.0
+        try:
+            return seconds(self.log_repeats)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"log_repeats in the settings: {error}") from None
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""

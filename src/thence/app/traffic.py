@@ -297,6 +297,7 @@ class NodeTraffic:
                 logger.error(
                     "%s: %r does not send event %r to service %r: %s",
                     self._name, link, event, service, reason,
+                    extra={"fingerprint": f"{event} {service}"},
                 )  # fmt: skip
             case Invalid(count):
                 logger.error("%s: %r could not decode %d events from here", self._name, link, count)

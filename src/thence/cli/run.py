@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from thence.app.settings import Settings
 from thence.cli.exits import CommandError, Exit
+from thence.cli.logs import LogFormat, format_for, set_up_logs
 from thence.cli.options import Debug, Json, Mesh
 from thence.cli.supervisor import Supervisor, python_module
 
@@ -26,6 +27,12 @@ def run(
     ] = False,
     listen: Annotated[
         str | None, Parameter(help="tcp://host:port in place of a Unix socket; port 0 for any.")
+    ] = None,
+    logs: Annotated[
+        LogFormat | None,
+        Parameter(
+            help="How to log on stderr (or THENCE_LOGS); by default pretty on a terminal, else json.",
+        ),
     ] = None,
     mesh: Mesh = None,
     json: Json = False,
@@ -54,11 +61,9 @@ def run(
             raise CommandError(
                 f"{service!r}: write MODULE:SERVICE, for example scores:scores", Exit.USAGE
             )
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    settings = Settings.read().override(logs=logs)
+    form, window = format_for(settings.logs, sys.stderr), settings.repeats_window()
+    set_up_logs(form, window, debug=debug)
     command = [
         *python_module("thence.cli.worker"),
         "--mesh",
@@ -67,6 +72,12 @@ def run(
         listen or "",
         "--json",
         "lines" if json else "",
+        "--logs",
+        form,
+        "--window",
+        str(window),
+        "--debug",
+        "yes" if debug else "",
         *services,
     ]
     return asyncio.run(_supervise(command, replicas, reload, json))

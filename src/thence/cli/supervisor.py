@@ -14,6 +14,7 @@ from pathlib import Path
 
 from thence.cli.children import send_signal
 from thence.cli.exits import Exit
+from thence.delivery.about import EACH
 
 __all__ = ["Supervisor", "python_module", "tell"]
 
@@ -93,7 +94,9 @@ class Supervisor:
                     self._stop(Exit(code))
                     return
                 logger.error(
-                    "replica %d can't be started: waiting for a file to change", number + 1
+                    "replica %d can't be started: waiting for a file to change",
+                    number + 1,
+                    extra=EACH,
                 )
                 await self._first_of(self._stopping, self._changed)
                 continue
@@ -102,7 +105,7 @@ class Supervisor:
             wait = pause * (0.5 + random.random())
             logger.error(
                 "replica %d (process %d) ended with %s; starting it again in %.1f s",
-                number + 1, process.pid, _describe(code), wait,
+                number + 1, process.pid, _describe(code), wait, extra=EACH,
             )  # fmt: skip
             await self._first_of(self._stopping, self._changed, within=wait)
             pause = min(pause * 2, LAST_PAUSE)
@@ -117,7 +120,10 @@ class Supervisor:
             try:
                 await asyncio.wait_for(asyncio.shield(end), KILL_AFTER)
             except TimeoutError:
-                logger.error("process %d did not end within %g s: killed", process.pid, KILL_AFTER)
+                logger.error(
+                    "process %d did not end within %g s: killed",
+                    process.pid, KILL_AFTER, extra=EACH,
+                )  # fmt: skip
                 send_signal(process, signal.SIGKILL)
         return await end
 
@@ -137,7 +143,7 @@ class Supervisor:
                 path for path in before.keys() | now.keys() if before.get(path) != now.get(path)
             )
             if changed:
-                logger.info("%s changed: restarting", Path(changed[0]).name)
+                logger.info("%s changed: restarting", Path(changed[0]).name, extra=EACH)
                 before = now
                 self._changes += 1
                 self._signal(signal.SIGTERM)

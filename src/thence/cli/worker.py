@@ -19,8 +19,11 @@ from thence.app.node import Node
 from thence.app.service import Service
 from thence.cli.exits import CommandError, Exit
 from thence.cli.loading import load
+from thence.cli.logs import set_up_logs
 from thence.cli.supervisor import tell
+from thence.delivery.about import EACH
 from thence.errors import ThenceError
+from thence.observability.repeats import tell_all
 
 __all__ = ["end_with_parent", "host", "main", "services_of", "stop_on_signals"]
 
@@ -28,6 +31,8 @@ logger = logging.getLogger("thence.run")
 
 OUT_WITHIN = 4.9
 """Seconds after the first signal at which the process ends, whatever its handlers do."""
+LAST_WORDS = 4.5
+"""Seconds after the first signal at which what the log has counted is told, should that happen."""
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -40,9 +45,13 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         if stopping:
             return
         stopping = True
-        end = threading.Timer(OUT_WITHIN, os._exit, (Exit.FAILED,))
-        end.daemon = True
-        end.start()
+        for seconds, function, arguments in (
+            (OUT_WITHIN, os._exit, (Exit.FAILED,)),
+            (LAST_WORDS, tell_all, ()),
+        ):
+            timer = threading.Timer(seconds, function, arguments)
+            timer.daemon = True
+            timer.start()
         with suppress(RuntimeError):  # the loop is closed: it ends anyhow
             loop.call_soon_threadsafe(stop.set)
 
@@ -59,7 +68,7 @@ async def host(
     end_with_parent()
     async with Node(*services, mesh=mesh, listen=listen) as node:
         report = node.report()
-        logger.info("%s is ready: %d peers", node.name, len(report.peers))
+        logger.info("%s is ready: %d peers", node.name, len(report.peers), extra=EACH)
         if as_json:
             tell(
                 "ready",
@@ -103,17 +112,16 @@ def services_of(specifications: Sequence[str]) -> list[Service]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """``--mesh MESH --listen ADDRESS --json LINES MODULE:SERVICE...``; only to be started by ``thence run``."""
+    """Only to be started by ``thence run``.
+
+    ``--mesh MESH --listen ADDRESS --json LINES --logs FORMAT --window SECONDS --debug YES MODULE:SERVICE...``
+    """
     from thence.cli.options import run_loop
 
-    options = dict(zip(arguments[0:6:2], arguments[1:6:2], strict=True))
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    options = dict(zip(arguments[0:12:2], arguments[1:12:2], strict=True))
+    set_up_logs(options["--logs"], float(options["--window"]), debug=bool(options["--debug"]))
     try:
-        services = services_of(arguments[6:])
+        services = services_of(arguments[12:])
         run_loop(
             host(
                 services,
@@ -123,6 +131,7 @@ def main(arguments: Sequence[str]) -> int:
             )
         )
     except (CommandError, ThenceError) as error:
+        logger.debug("it was raised here", exc_info=error)
         print(f"thence: {error}", file=sys.stderr)
         return error.code if isinstance(error, CommandError) else Exit.USAGE
     return Exit.DONE
@@ -130,7 +139,9 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
+    tell_all()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # there is none, or nobody reads it
+            stream.flush()
     # A thread with a plain handler that never returns must not keep the process.
     os._exit(code)

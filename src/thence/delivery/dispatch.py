@@ -19,6 +19,7 @@ from typing import Any
 from msgspec import Struct
 
 from thence.cascade.settlement import ENDED, MAX_TEXT, Branch, Branches, Failure, Step, Tally
+from thence.delivery.about import about, failure_text
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
@@ -525,19 +526,20 @@ class Dispatcher:
         events = arrival.members or (arrival,)
         handler.handled -= len(events)
         opened = handler.note_failure(len(events), self.admission.now())
-        event_id, lineage = event_id_of(arrival), lineage_of(arrival)
         name = arrival.subscription.event.name
+        told = about(arrival, handler)
+        event_id, root_id = told["event_id"], told["root_id"]
         logger.error(
-            "handler %s of service %s failed on %s: %s: %s (event %s, root %s, cause %s)",
+            "handler %s of service %s failed on %s: %s (%s)",
             handler.name,
             handler.service.name,
             name if arrival.members is None else f"{len(events)} events, the newest {name}",
-            type(error).__name__,
-            error,
-            event_id,
-            lineage.root if lineage else event_id,
-            lineage.cause if lineage else "none",
+            failure_text(error),
+            f"root event {event_id}"
+            if event_id == root_id
+            else f"event {event_id}, root {root_id}",
             exc_info=None if isinstance(error, ThenceError) else error,
+            extra={**told, "error_type": type(error).__name__},
         )
         if opened:
             logger.warning(
@@ -545,6 +547,7 @@ class Dispatcher:
                 "tried (breaker open)",
                 handler.name,
                 handler.service.name,
+                extra=told,
             )
         if self.observer is not None:
             for one in events:
@@ -592,7 +595,7 @@ class Dispatcher:
 
 def _told_of(error: BaseException) -> str:
     """What is remembered of an error."""
-    return f"{type(error).__name__}: {error}"[:MAX_TEXT]
+    return failure_text(error)[:MAX_TEXT]
 
 
 class _Nowhere:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from thence.clock import stopwatch
+from thence.delivery.about import EACH
 from thence.delivery.hosted import HostedHandler, HostedService
 from thence.flow.fleet import LEASE, MEMORY, STANDING, Allocator, Grant, Share, ShareRequest
 from thence.flow.limit import KeyedGate, RateGate
@@ -376,6 +377,7 @@ class Fleet:
                 gate.limit.burst,
                 " and ".join(hasty),
                 2 * replicas,
+                extra=EACH,
             )
 
 

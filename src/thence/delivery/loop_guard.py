@@ -6,6 +6,7 @@ import logging
 
 from thence.cascade.loops import LoopMode, Paths, loop_in
 from thence.cascade.settlement import MAX_TEXT, Failure
+from thence.delivery.about import EACH, about
 from thence.delivery.hosted import HostedHandler
 from thence.events.envelope import Arrival, event_id_of, lineage_of
 from thence.events.lineage import Path
@@ -49,6 +50,7 @@ class LoopGuard:
                 "the event was cut" if enforced else "it goes on, as loops are only warned of here",
                 rounds,
                 event_id_of(arrival),
+                extra={**about(arrival, handler), **EACH},
             )
         if enforced and arrival.record is not None:
             arrival.record.note(

@@ -15,6 +15,7 @@ from typing import Any
 from thence.budget import Budget
 from thence.cascade.settlement import Failure
 from thence.clock import stopwatch
+from thence.delivery.about import EACH
 from thence.delivery.advice import HeededAdvice
 from thence.delivery.moves import KeyMoves
 from thence.delivery.outlets import LinkOutlet, Outlet
@@ -335,6 +336,7 @@ class RouteTable:
             logger.error(
                 "event %r is not sent from %s to service %r on %r: %s",
                 target.event, self._name, target.service, link, problem,
+                extra=EACH,
             )  # fmt: skip
             link.say(Incompatible(target.service, target.event, problem))
 
