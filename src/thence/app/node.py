@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import msgspec
 
+from thence.app.inquiry import Answers, ask_all
 from thence.app.lifespans import RunningLifespan
 from thence.app.limits import (
     LimitChange,
@@ -35,6 +36,7 @@ from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
 from thence.facts import Observer
 from thence.identifiers import new_node_id
+from thence.observability.accounts import Question, decode_question
 
 __all__ = ["Node"]
 
@@ -118,7 +120,11 @@ class Node:
     async def _start(self) -> None:
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
-        answers = {"report": self._answer_report, "limit": self._answer_limit}
+        answers: dict[str, Callable[[bytes], bytes | Awaitable[bytes]]] = {
+            "report": self._answer_report,
+            "limit": self._answer_limit,
+            "account": self._answer_account,
+        }
         runtime = Runtime(
             identifier,
             self.name,
@@ -130,6 +136,7 @@ class Node:
             self._loops,
             self._settings.sample_share(),
             self._settings.recorder_bytes(),
+            self._settings.recorder_seconds(),
         )
         self._runtime = runtime
         runtime.observe(self._observer)
@@ -248,6 +255,22 @@ class Node:
             self._refuse()
         answers, silent = await runtime.ask_everybody("report", timeout=timeout)
         return [NodeReport.decode(answer) for answer in answers], silent
+
+    async def ask_about(self, question: Question, *, timeout: float = 1.0) -> Answers:
+        """What all nodes, this one included, remember of an event; :func:`thence.observability.assembly.assemble`
+        makes a tree of it.
+
+        :raises NodeClosed: this node is not running.
+        """
+        runtime = self._runtime
+        if runtime is None or self._state != "running":
+            self._refuse()
+        return await ask_all(runtime, question, timeout)
+
+    async def _answer_account(self, argument: bytes) -> bytes:
+        assert self._runtime is not None
+        account = await self._runtime.witness.account(decode_question(argument))
+        return account.encode()
 
     async def set_limit(
         self, place: str, limit: str, *, by: str, timeout: float = 1.0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from thence.app.hosting import Hosting
 from thence.app.limits import LimitChange, apply_limit
@@ -23,12 +23,13 @@ from thence.delivery.emission import Emitter
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
-from thence.events import Catalog
+from thence.events import Catalog, Event, EventSpec
 from thence.facts import GuardedObserver, Observer, Ring
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.messages import Bye, Ready
 from thence.mesh.peers import NoAnswer, Peers
 from thence.mesh.wires.contract import Wire
+from thence.observability.witness import Witness
 
 __all__ = ["Runtime"]
 
@@ -45,11 +46,12 @@ class Runtime:
         services: Sequence[Service],
         discovery: Discovery,
         wire_for: Callable[[str], Wire],
-        answers: Mapping[str, Callable[[bytes], bytes]],
+        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]],
         budget: Budget,
         loops: LoopMode,
         sample_share: float,
         recorder_bytes: int,
+        recorder_age: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -93,6 +95,15 @@ class Runtime:
         self.dispatcher = self.hosting.dispatcher
         self.fleet = self.hosting.fleet
         self.traffic.serve(self.hosting, self.table)
+        self.witness = Witness(
+            node,
+            name,
+            self.ring,
+            self.services.values,
+            self._spec_of,
+            now,
+            recorder_age,
+        )
         self._losses = LossLog(name, self._count_losses)
         self.dispatcher.admission.lossy = self._losses.note
         self.emitter.tell_losses(self._losses.note)
@@ -120,9 +131,7 @@ class Runtime:
     ) -> tuple[list[bytes], list[str]]:
         """What all peers answer, and the names of those that are alive and did not answer in time."""
         links = list(self.peers.links.values())
-        unlinked = [
-            peer.name for peer in self.discovery.peers() if peer.node not in self.peers.links
-        ]
+        unlinked = self.unlinked()
         replies = await asyncio.gather(
             *(self.peers.ask(link, question, argument, timeout=timeout) for link in links),
             return_exceptions=True,
@@ -137,6 +146,11 @@ class Runtime:
             else:
                 raise reply
         return answers, sorted(unlinked)
+
+    def unlinked(self) -> list[str]:
+        """The names of nodes that are there and that there is no connection to."""
+        peers = self.discovery.peers()
+        return [peer.name for peer in peers if peer.node not in self.peers.links]
 
     async def drain(self, within: float) -> bool:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
@@ -209,6 +223,10 @@ class Runtime:
         observer = None if observer is None else GuardedObserver(observer)
         self.emitter.observe(observer)
         self.dispatcher.observe(observer)
+
+    def _spec_of(self, event: str) -> EventSpec[Event] | None:
+        routes = self.table.routes.values()
+        return next((route.spec for route in routes if route.spec.name == event), None)
 
     def _beat(self) -> None:
         self.ring.digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -75,7 +75,7 @@ class NodeTraffic:
         *,
         now: Callable[[], float],
         tracker: Tracker,
-        answers: Mapping[str, Callable[[bytes], bytes]],
+        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]],
     ) -> None:
         self.address = ""
         """Where this node listens."""
@@ -91,7 +91,7 @@ class NodeTraffic:
         self._node = node
         self._name = name
         self._now = now
-        self._answers: Mapping[str, Callable[[bytes], bytes]] = answers
+        self._answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]] = answers
         self._decode: Callable[[bytes], list[Arrival]] | None = None
 
     def serve(self, hosting: Hosting, table: RouteTable) -> None:
@@ -173,7 +173,7 @@ class NodeTraffic:
         """More waits on that link than its peer takes."""
         self.table.set_congested(link, congested)
 
-    def answer(self, question: str, argument: bytes) -> bytes | None:
+    def answer(self, question: str, argument: bytes) -> bytes | Awaitable[bytes] | None:
         """What this node knows."""
         known = self._answers.get(question)
         return known(argument) if known is not None else None

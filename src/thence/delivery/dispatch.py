@@ -18,11 +18,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from thence.cascade.settlement import ENDED, MAX_TEXT, Branch, Branches, Failure, Step, Tally
+from thence.cascade.settlement import ENDED, Branch, Branches, Failure, Step, Tally
 from thence.delivery.about import about, failure_text
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.remembering import error_text, ran
 from thence.delivery.running import RUNNING
 from thence.errors import ThenceError
 from thence.events.envelope import (
@@ -35,7 +36,6 @@ from thence.events.envelope import (
     lineage_of,
 )
 from thence.facts import Observer, Ring
-from thence.facts.ring import RAN
 from thence.handling.carrier import Carrier, CarrierPool, next_job
 from thence.mesh.cork import Cork
 
@@ -209,7 +209,8 @@ class Dispatcher:
                     else:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
-                    self._note_failed(arrival, error)
+                    arrival.noted = True
+                    self._note(ran(handler, arrival, None, now(), error))
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -418,27 +419,9 @@ class Dispatcher:
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
         began = None if run is None else run.began
-        text = None if error is None else _told_of(error)
-        if arrival.members is None:
-            subscription, source = arrival.subscription, arrival.source
-            self._note(
-                (
-                    RAN,
-                    source.node,
-                    arrival.sequence,
-                    (subscription.event.name, handler.place)
-                    if subscription.several
-                    else subscription.what,
-                    began,
-                    self.admission.now(),
-                    arrival.lineage or arrival.extras,
-                    source.told,
-                    arrival.since,
-                    text,
-                )
-            )
-        else:
-            self._note_members(handler, arrival, began, text)
+        ended = self.admission.now()
+        for one in arrival.members or (arrival,):
+            self._note(ran(handler, one, began, ended, error))
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
@@ -451,49 +434,6 @@ class Dispatcher:
         self.admission.ended(handler, arrival)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
-
-    def _note_members(
-        self, handler: HostedHandler, batch: Arrival, began: float | None, error: str | None
-    ) -> None:
-        """Remember the end of a run for several events."""
-        ended = self.admission.now()
-        for one in batch.members:
-            source, what = one.source, (one.subscription.event.name, handler.place)
-            ancestry = one.lineage or one.extras
-            self._note(
-                (
-                    RAN,
-                    source.node,
-                    one.sequence,
-                    what,
-                    began,
-                    ended,
-                    ancestry,
-                    source.told,
-                    one.since,
-                    error,
-                )
-            )
-
-    def _note_failed(self, arrival: Arrival, error: BaseException) -> None:
-        """Remember a failure in the short way."""
-        arrival.noted = True
-        source, ancestry = arrival.source, arrival.lineage or arrival.extras
-        what, ended = arrival.subscription.what, self.admission.now()
-        self._note(
-            (
-                RAN,
-                source.node,
-                arrival.sequence,
-                what,
-                None,
-                ended,
-                ancestry,
-                source.told,
-                None,
-                _told_of(error),
-            )
-        )
 
     def _note_handled(self, handler: HostedHandler, arrival: Arrival) -> None:
         assert self.observer is not None
@@ -519,7 +459,7 @@ class Dispatcher:
         failure = None
         if error is not None:
             event_id = str(event_id_of(arrival))
-            failure = Failure("failed", event, event_id, handler.place, _told_of(error))
+            failure = Failure("failed", event, event_id, handler.place, error_text(error, arrival))
         branch.ran(Step(event, handler.place, self._name, waited, ran), failure)
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
@@ -591,11 +531,6 @@ class Dispatcher:
             if getcoroutinestate(run.task.get_coro()) == CORO_CREATED:
                 self._never_began(run)
         return [run.task for run in self._runs]
-
-
-def _told_of(error: BaseException) -> str:
-    """What is remembered of an error."""
-    return failure_text(error)[:MAX_TEXT]
 
 
 class _Nowhere:

@@ -272,7 +272,7 @@ class Sender:
         what = emission.route.name, service
         lineage = None if emission.is_root else emission.lineage
         sequence = self.number(emission)
-        self.note_refused((REFUSED, self.node, sequence, what, now, lineage, None, reason))
+        self.note_refused((REFUSED, self.node, sequence, what, now, lineage, None, reason, None))
 
     def receipt(
         self, emission: Emission, services: Iterable[str], deliveries: Iterable[object]

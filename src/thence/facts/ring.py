@@ -10,12 +10,13 @@ soon leaves such tuples alone. What is alike is noted once for many.
     it; ``services``: where it goes; ``lineage``: None for a root event.
 ``(ALIKE, sequence, event, size, services)``
     The same for a root event, and for those with the numbers that follow of which nothing else is noted.
-``(RAN, node, sequence, what, began, ended, ancestry, told, since, error)``
+``(RAN, node, sequence, what, began, ended, ancestry, told, since, error, key)``
     A handler has ended. ``node`` and ``sequence`` tell which event, ``what`` is the event's name and the handler's
     place; ``ancestry``: a :class:`~thence.events.lineage.Lineage`, or :class:`~thence.events.envelope.Extras` whose
     numbers ``told`` explains, or None for a root event; ``began``: None if it was begun as soon as it might;
-    ``since``: when it began to wait, None if it did not; ``error``: None, or the error's type and text.
-``(REFUSED, node, sequence, what, time, ancestry, told, reason)``
+    ``since``: when it began to wait, None if it did not; ``error``: None, or the error's type and text; ``key``:
+    the value of the field that orders its type, if there is one and it is not private.
+``(REFUSED, node, sequence, what, time, ancestry, told, reason, key)``
     An event did not leave for a service, or a handler was not begun. ``what`` is the event's name and the
     handler's place, or the service, or nothing for all that wanted it.
 ``(node, what, sent, began, ended, sequences, keys, ancestries, told)``
@@ -29,7 +30,7 @@ Times are seconds of the node's stopwatch; but ``sent``, when the events left th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -87,8 +88,10 @@ class Ring:
             return
         for source, told, sent, began, ended, batch in undigested:
             for subscription, arrivals in _by_subscription(batch):
-                key_in = subscription.key_in
-                ancestries = tuple(map(_lineage_in if source.is_local else _extras_in, arrivals))
+                key_in: Callable[[Any], object] | None = subscription.key_in
+                ancestries: tuple[Any, ...] = tuple(
+                    map(_lineage_in if source.is_local else _extras_in, arrivals)
+                )
                 self.batches.append(
                     (
                         source.node,
