@@ -29,14 +29,20 @@ async def ask_all(runtime: Runtime, question: Question, timeout: float) -> Answe
     links = list(runtime.peers.links.values())
     argument = msgspec.msgpack.encode(question)
     told = await asyncio.gather(*(_ask(runtime, link, argument, timeout) for link in links))
-    answers = Answers([Heard(await runtime.witness.account(question))], runtime.unlinked())
+    own = Heard(await runtime.witness.account(question))
+    answers = Answers([own, *_former(own)], runtime.unlinked())
     for link, one in zip(links, told, strict=True):
         if one is not None:
-            answers.heard.append(one)
+            answers.heard += [one, *_former(one)]
         else:
             answers.silent.append(link.peer.name if link.peer is not None else link.node)
     answers.silent.sort()
     return answers
+
+
+def _former(heard: Heard) -> list[Heard]:
+    """What runs before that one left, by the same clock."""
+    return [Heard(former, heard.ahead, heard.error) for former in heard.account.former]
 
 
 async def _ask(runtime: Runtime, link: Link, argument: bytes, timeout: float) -> Heard | None:
@@ -46,6 +52,6 @@ async def _ask(runtime: Runtime, link: Link, argument: bytes, timeout: float) ->
         answer = await runtime.peers.ask(link, "account", argument, timeout=timeout)
         ended = runtime.peers.now()
         account: Account = decode_account(answer)
-    except (NoAnswer, msgspec.DecodeError):
+    except (NoAnswer, msgspec.MsgspecError, ValueError):
         return None
     return Heard(account, (began + ended) / 2 - account.clock, (ended - began) / 2)

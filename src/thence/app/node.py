@@ -91,6 +91,7 @@ class Node:
         self.name = self._settings.name or f"{'+'.join(names) or 'emitter'}-{os.getpid()}"
         self._runtime: Runtime | None = None
         self._lifespans: list[RunningLifespan] = []
+        self._recorder_file: str | None = None
         self._observer: Observer | None = None
         self._state = "not started"
         self._roots: RootEmits | None = None
@@ -137,6 +138,7 @@ class Node:
             self._settings.sample_share(),
             self._settings.recorder_bytes(),
             self._settings.recorder_seconds(),
+            self._recorder_file,
         )
         self._runtime = runtime
         runtime.observe(self._observer)
@@ -233,6 +235,20 @@ class Node:
         if self._runtime is not None:
             self._runtime.observe(observer)
 
+    def record_to(self, path: str) -> None:
+        """Keep what the flight recorder notes in a file too, as large as the setting ``recorder`` says: it outlives
+        a crash. What the run before left there is told of beside it.
+
+        To be called before the start, which raises :exc:`ConfigurationError` if there can be no such file.
+
+        :raises NodeClosed: the node has been started.
+        """
+        if self._state != "not started":
+            raise NodeClosed(
+                f"node {self.name!r} is {self._state}: call record_to before its start"
+            )
+        self._recorder_file = path
+
     def report(self) -> NodeReport:
         """What this node is, whom it knows and what it has counted, as of now.
 
@@ -304,7 +320,7 @@ class Node:
     def _answer_limit(self, argument: bytes) -> bytes:
         try:
             order = decode_order(argument)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return msgspec.msgpack.encode(LimitChange(self.name, "", "", "", str(error)))
         return msgspec.msgpack.encode(self._obey(order))
 

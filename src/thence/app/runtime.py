@@ -29,6 +29,7 @@ from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.messages import Bye, Ready
 from thence.mesh.peers import NoAnswer, Peers
 from thence.mesh.wires.contract import Wire
+from thence.observability.recorder_file import RecorderFile
 from thence.observability.witness import Witness
 
 __all__ = ["Runtime"]
@@ -52,6 +53,7 @@ class Runtime:
         sample_share: float,
         recorder_bytes: int,
         recorder_age: float,
+        recorder_file: str | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -64,6 +66,20 @@ class Runtime:
         self.tracker.settled = self.cascade_times.note
         self.traffic = NodeTraffic(node, name, now=now, tracker=self.tracker, answers=answers)
         self.ring = Ring(recorder_bytes)
+        self.recorder_file: RecorderFile | None = None
+        self.witness = Witness(
+            node,
+            name,
+            self.ring,
+            lambda: self.services.values(),  # noqa: PLW0108 - made below
+            self._spec_of,
+            now,
+            recorder_age,
+            f"{recorder_file}.before" if recorder_file else None,
+        )
+        if recorder_file:
+            self.recorder_file = RecorderFile(recorder_file, recorder_bytes, node, name, now())
+            self.ring.keep(self.witness.keeper(self.recorder_file.write))
         self.peers = Peers(node, self.traffic, discovery, wire_for)
         catalog, guard = Catalog(), LoopGuard(loops)
         self.table = RouteTable(
@@ -95,15 +111,6 @@ class Runtime:
         self.dispatcher = self.hosting.dispatcher
         self.fleet = self.hosting.fleet
         self.traffic.serve(self.hosting, self.table)
-        self.witness = Witness(
-            node,
-            name,
-            self.ring,
-            self.services.values,
-            self._spec_of,
-            now,
-            recorder_age,
-        )
         self._losses = LossLog(name, self._count_losses)
         self.dispatcher.admission.lossy = self._losses.note
         self.emitter.tell_losses(self._losses.note)
@@ -195,6 +202,8 @@ class Runtime:
         self.tracker.forget()
         self.traffic.forget()
         self.ring.clear()
+        if self.recorder_file is not None:
+            self.recorder_file.close()
 
     # -- the operator's hand, and those who watch
 

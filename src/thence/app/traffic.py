@@ -195,7 +195,7 @@ class NodeTraffic:
             raise BadFrame("garbage", "events for a node that handles none")
         try:
             arrivals = self._decode(batch)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeDecodeError):
             arrivals = self._decode_one_by_one(link, batch)
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
@@ -213,12 +213,12 @@ class NodeTraffic:
         bad = 0
         try:
             envelopes = _decode_envelopes(batch)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
         for envelope in envelopes:
             try:
                 arrivals += self._decode(b"\x91" + envelope)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 bad += 1
                 subscription = self._give_up(link, envelope)
                 if bad == 1:
@@ -236,11 +236,11 @@ class NodeTraffic:
         try:
             fields = _decode_envelopes(envelope)
             subscription = self.hosting.subscriptions[_decode_number(fields[0])]
-        except (msgspec.DecodeError, RecursionError, LookupError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError):
             return None
         number = subscription.number
         link.owe(number, 1, subscription.acknowledge_at)
-        with suppress(msgspec.DecodeError, LookupError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, LookupError):
             sequence = _decode_number(fields[1])
             if subscription.answers:
                 link.judge(number, sequence, UNDECODABLE, NEVER)

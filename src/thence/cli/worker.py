@@ -60,13 +60,20 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 async def host(
-    services: Sequence[Service], mesh: str | None, listen: str | None, as_json: bool
+    services: Sequence[Service],
+    mesh: str | None,
+    listen: str | None,
+    as_json: bool,
+    recorder: str | None = None,
 ) -> None:
     """Host these services until told to stop."""
     stop = asyncio.Event()
     stop_on_signals(stop)
     end_with_parent()
-    async with Node(*services, mesh=mesh, listen=listen) as node:
+    node = Node(*services, mesh=mesh, listen=listen)
+    if recorder is not None:
+        node.record_to(recorder)
+    async with node:
         report = node.report()
         logger.info("%s is ready: %d peers", node.name, len(report.peers), extra=EACH)
         if as_json:
@@ -114,20 +121,22 @@ def services_of(specifications: Sequence[str]) -> list[Service]:
 def main(arguments: Sequence[str]) -> int:
     """Only to be started by ``thence run``.
 
-    ``--mesh MESH --listen ADDRESS --json LINES --logs FORMAT --window SECONDS --debug YES MODULE:SERVICE...``
+    ``--mesh MESH --listen ADDRESS --json LINES --logs FORMAT --window SECONDS --debug YES --recorder FILE
+    MODULE:SERVICE...``
     """
     from thence.cli.options import run_loop
 
-    options = dict(zip(arguments[0:12:2], arguments[1:12:2], strict=True))
+    options = dict(zip(arguments[0:14:2], arguments[1:14:2], strict=True))
     set_up_logs(options["--logs"], float(options["--window"]), debug=bool(options["--debug"]))
     try:
-        services = services_of(arguments[12:])
+        services = services_of(arguments[14:])
         run_loop(
             host(
                 services,
                 options["--mesh"] or None,
                 options["--listen"] or None,
                 as_json=bool(options["--json"]),
+                recorder=options["--recorder"] or None,
             )
         )
     except (CommandError, ThenceError) as error:

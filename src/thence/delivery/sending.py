@@ -96,6 +96,7 @@ class Sender:
     ) -> None:
         self.observer: Observer | None = None
         self.note, self.note_refused = ring.note, ring.note_refused
+        self.notes_each = ring.notes_each
         self.refused: Counter[tuple[str, str, str]] = Counter()
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
         self.lossy: Callable[[], None] = lambda: None

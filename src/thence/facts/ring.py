@@ -59,6 +59,8 @@ class Ring:
     """
 
     def __init__(self, size: int) -> None:
+        self.notes_each = False
+        """Whether nothing is to be noted once for many, nor later."""
         most = size // FACT_BYTES
         self.facts: deque[tuple[Any, ...]] = deque(maxlen=most // 2)
         self.refusals: deque[tuple[Any, ...]] = deque(maxlen=most // 4)
@@ -68,6 +70,7 @@ class Ring:
         self.is_on = most > 0
         self.overwrote = False
         """Whether a batch is gone that others came after."""
+        self._add_batch = self.batches.append
         self._undigested: list[tuple[Any, ...]] = []
         self._room = size // 4
 
@@ -78,7 +81,7 @@ class Ring:
         """
         undigested = self._undigested
         undigested.append(batch)
-        if len(undigested) >= UNDIGESTED or len(batch[5]) > UNDIGESTED:
+        if len(undigested) >= UNDIGESTED or len(batch[5]) > UNDIGESTED or self.notes_each:
             self.digest()
 
     def digest(self) -> None:
@@ -92,7 +95,7 @@ class Ring:
                 ancestries: tuple[Any, ...] = tuple(
                     map(_lineage_in if source.is_local else _extras_in, arrivals)
                 )
-                self.batches.append(
+                self._add_batch(
                     (
                         source.node,
                         subscription.what,
@@ -110,6 +113,22 @@ class Ring:
         while self._room < 0 and batches:
             self._room += BATCH_BYTES + RUN_BYTES * len(batches.popleft()[5])
             self.overwrote = True
+
+    def keep(self, keep: Callable[[tuple[Any, ...]], None]) -> None:
+        """Have each fact kept elsewhere too, as soon as it is noted. To be called before anybody notes anything."""
+        self.notes_each = True
+
+        def into(
+            facts: deque[tuple[Any, ...]],
+        ) -> Callable[[tuple[Any, ...]], None]:
+            def note(fact: tuple[Any, ...]) -> None:
+                facts.append(fact)
+                keep(fact)
+
+            return note
+
+        self.note, self.note_refused = into(self.facts), into(self.refusals)
+        self._add_batch = into(self.batches)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -149,6 +149,8 @@ class Account(Struct, frozen=True):
     found: tuple[Found, ...] = ()
     cut_short: bool = False
     """Whether there was more to tell than was asked for."""
+    former: tuple[Account, ...] = ()
+    """What runs that have ended left in the file of the flight recorder."""
 
     def encode(self) -> bytes:
         """For the wire."""

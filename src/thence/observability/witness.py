@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from thence.cascade.settlement import MAX_TEXT
 from thence.delivery.hosted import HostedService, Subscription
@@ -30,6 +31,7 @@ from thence.observability.accounts import (
     Refused,
     Sent,
 )
+from thence.observability.recorder_file import former_account, moment_of, shifted
 
 __all__ = ["Witness"]
 
@@ -45,6 +47,7 @@ class Witness:
     """What one node can tell.
 
     :param spec_of: the declaration of an event type by its name, if this node knows it.
+    :param former: the file in which a run that has ended left its facts.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class Witness:
         spec_of: Callable[[str], EventSpec[Event] | None],
         now: Callable[[], float],
         age: float,
+        former: str | None = None,
     ) -> None:
+        self._former = former
         self._node = node
         self._name = name
         self._ring = ring
@@ -93,7 +98,36 @@ class Witness:
             tuple(facts),
             tuple(latest[-MOST_FOUND:]),
             cut_short,
+            await self._told_before(question),
         )
+
+    async def _told_before(self, question: Question) -> tuple[Account, ...]:
+        """The account of the former run."""
+        if self._former is None:
+            return ()
+        key, since = self._key(question), self._now() - self._age
+        former = self._former
+        told = await asyncio.to_thread(_former_account, former, self._now(), question, key, since)
+        return () if told is None else (told,)
+
+    def keeper(self, write: Callable[[Fact], None]) -> Callable[[Raw], None]:
+        """What writes each fact that is noted."""
+
+        def keep(raw: Raw) -> None:
+            kind = raw[0]
+            if kind == SENT or kind == ALIKE:
+                lineage: Lineage | None = raw[5] if kind == SENT else None
+                moment: tuple[int, float] = raw[1], self._now()
+                write(self._sent_as((SENT, *raw[1:5], lineage), lineage, (moment,)))
+            elif kind == RAN or kind == REFUSED:
+                told = _told_singly(raw, _all, None, 0.0)
+                if told is not None:
+                    write(told)
+            elif kind != MOMENT:
+                for ran in _ran_in(raw, Question(), _all, None):
+                    write(ran)
+
+        return keep
 
     def _since(self) -> float:
         """From when on nothing has been forgotten."""
@@ -188,7 +222,7 @@ class Witness:
                 if name not in spec.private
             }
             return msgspec.json.encode(shown).decode()
-        except (msgspec.MsgspecError, TypeError):
+        except (msgspec.MsgspecError, TypeError, ValueError):
             return ""
 
     def _pending(self, about: _About) -> Iterator[Pending]:
@@ -259,6 +293,44 @@ def _about(question: Question) -> _About:
         return name == event if event else question.failed
 
     return is_of_type
+
+
+def _all(*_: object) -> bool:
+    return True
+
+
+def _former_account(
+    path: str, now: float, question: Question, key: _Key | None, since: float
+) -> Account | None:
+    account = former_account(path, now)
+    if account is None:
+        return None
+    shift, about = now - account.clock, _about(question)
+    facts: list[Fact] = []
+    found: dict[EventId, Found] = {}
+    for fact in account.facts:
+        moment = moment_of(fact)
+        if moment is not None and moment + shift < since:
+            continue
+        value = getattr(fact, "key", "")
+        root = fact.ancestry.root if fact.ancestry is not None else fact.event_id
+        if question.root is not None:
+            if root == question.root:
+                facts.append(fact)
+        elif key.has(fact.event, value) if key else about(*fact.event_id, fact.event, None, None):
+            _note_found(found, fact)
+    latest = sorted(found.values(), key=lambda one: one.at)
+    if question.failed:
+        latest = [one for one in latest if one.failed]
+    return replace(
+        account,
+        clock=now,
+        since=max(account.since + shift, since),
+        born=account.born + shift,
+        facts=tuple(shifted(fact, shift) for fact in facts[: question.most]),
+        found=tuple(replace(one, at=one.at + shift) for one in latest[-MOST_FOUND:]),
+        cut_short=len(facts) > question.most,
+    )
 
 
 def _own_sequence(question: Question, node: str) -> int | None:
