@@ -80,7 +80,9 @@ class Dispatcher:
     ) -> None:
         self.observer: Observer | None = None
         self.admission = Admission(move, self._wake, branches, loops, ring)
-        self._note, self._note_batch = ring.note, ring.note_batch
+        self._note, self._undigested, self._digest = ring.note, ring.undigested, ring.digest
+        self._digest_at = ring.digest_at
+        self._now = self.admission.now
         self._unnoted = False
         """Whether something of the current batch has ended well, and is still to be noted."""
         self._failed: list[Arrival] = []
@@ -150,9 +152,12 @@ class Dispatcher:
                     self._hand_over(carrier)
                 carriers.lose(carrier)
             # Made sense of later: here it would be done cold.
-            self._note_batch(
-                (source, source.told, source.stamp, source.sent_at, self.admission.now(), batch)
+            undigested = self._undigested
+            undigested.append(
+                (source, source.told, source.stamp, source.sent_at, self._now(), batch)
             )
+            if len(undigested) >= self._digest_at or len(batch) >= self._digest_at:
+                self._digest()
         finally:
             self._processing = False
             self._arrival = None

@@ -71,22 +71,16 @@ class Ring:
         self.overwrote = False
         """Whether a batch is gone that others came after."""
         self._add_batch = self.batches.append
-        self._undigested: list[tuple[Any, ...]] = []
+        self.undigested: list[tuple[Any, ...]] = []
+        """What came together, has been begun, and but for those arrivals that note it themselves has ended well:
+        ``(source, told, sent, began, ended, arrivals)``. Whoever adds one has them digested if there are many."""
+        self.digest_at = UNDIGESTED
         self._room = size // 4
-
-    def note_batch(self, batch: tuple[Any, ...]) -> None:
-        """Arrivals that came together have been begun, and but for those that note it themselves have ended well.
-
-        ``(source, told, sent, began, ended, arrivals)``; see :class:`~thence.events.envelope.Source`.
-        """
-        undigested = self._undigested
-        undigested.append(batch)
-        if len(undigested) >= UNDIGESTED or len(batch[5]) > UNDIGESTED or self.notes_each:
-            self.digest()
 
     def digest(self) -> None:
         """Make facts of the latest batches, which else would hold on to their events."""
-        undigested, self._undigested = self._undigested, []
+        undigested = list(self.undigested)
+        self.undigested.clear()
         if not self.is_on:
             return
         for source, told, sent, began, ended, batch in undigested:
@@ -117,6 +111,7 @@ class Ring:
     def keep(self, keep: Callable[[tuple[Any, ...]], None]) -> None:
         """Have each fact kept elsewhere too, as soon as it is noted. To be called before anybody notes anything."""
         self.notes_each = True
+        self.digest_at = 1
 
         def into(
             facts: deque[tuple[Any, ...]],
@@ -132,7 +127,7 @@ class Ring:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._undigested.clear()
+        self.undigested.clear()
         for facts in (self.facts, self.refusals, self.batches):
             facts.clear()
 
