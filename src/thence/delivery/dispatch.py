@@ -283,13 +283,9 @@ class Dispatcher:
 
     def _report_alike(self, source: Source, ended: list[Arrival], ran: float) -> None:
         subscription: Subscription = ended[0].subscription
-        # Those that don't carry their lineage tell the path to them by a number.
-        told = (
-            ended
-            if any(map(_lineage_in, ended))
-            else dict(zip(map(_path_in, ended), ended, strict=True)).values()
-        )
-        depth = max(map(depth_of, told))
+        # One of each lineage will do. On links it is a number that tells the path.
+        ways = map(id, map(_lineage_in, ended)) if source.is_local else map(_path_in, ended)
+        depth = max(map(depth_of, dict(zip(ways, ended, strict=True)).values()))
         place = subscription.handlers[0].place
         step = Step(subscription.event.name, place, self._name, 0.0, ran)
         sequences = tuple(map(_sequence_in, ended))
