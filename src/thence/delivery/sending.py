@@ -95,6 +95,7 @@ class Sender:
         self, node: str, table: RouteTable, cork: Cork, tracker: Tracker, ring: Ring
     ) -> None:
         self.observer: Observer | None = None
+        self.ring = ring
         self.note, self.note_refused = ring.note, ring.note_refused
         self.refused: Counter[tuple[str, str, str]] = Counter()
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
@@ -261,8 +262,10 @@ class Sender:
     def _note_sent(self, emission: Emission) -> None:
         route, now = emission.route, self.now()
         lineage = None if emission.is_root else emission.lineage
-        size = emission.payload if route.spec.policy.record else len(emission.payload)
-        services = tuple(emission.reached)
+        services = _meant_for(emission)
+        if route.spec.policy.record:
+            self.ring.keep_payload(emission.sequence, emission.payload)
+        size = len(emission.payload)
         self.note((SENT, emission.sequence, route.name, size, services, lineage))
         self.note((MOMENT, now, emission.sequence))
         for refusal in emission.refusals.values():
@@ -352,6 +355,17 @@ def heeded(route: Route, receipt: Receipt) -> Receipt:
             min(waits),
         )
     return receipt
+
+
+def _meant_for(emission: Emission) -> tuple[str, ...]:
+    """The services that somebody is to tell of what became of the event there, once for each replica."""
+    reached = emission.reached
+    if len(emission.deliveries) > len(reached):
+        homes = dict.fromkeys((one.target.service, one.node) for one in emission.deliveries)
+        reached = [service for service, _ in homes]
+    if not emission.refusals:
+        return tuple(reached)
+    return (*reached, *dict.fromkeys(service for service, _ in emission.refusals))
 
 
 def _label(reason: str, route: Route) -> str:
