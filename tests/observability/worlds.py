@@ -193,9 +193,8 @@ def accounts_of(
             continue
         places = {
             f"e{number}": tuple(
-                f"{service}.{handler}"
+                tuple(f"{service}.{handler}" for handler in SERVICES[service])
                 for service in place.services
-                for handler in SERVICES[service]
             )
             for number in range(4)
         }

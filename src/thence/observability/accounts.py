@@ -156,8 +156,9 @@ class Account(Struct, frozen=True):
     found: tuple[Found, ...] = ()
     cut_short: bool = False
     """Whether there was more to tell than was asked for, or can be told at once."""
-    places: dict[str, tuple[str, ...]] = {}
-    """By event type, the handlers that it has here, of those types that the facts are about."""
+    places: dict[str, tuple[tuple[str, ...], ...]] = {}
+    """By event type, the handlers that it has here, of those types that the facts are about; together those that get
+    an event together."""
     took: float = 0.0
     """Seconds that it took to look, up to ``clock``."""
 

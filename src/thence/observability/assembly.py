@@ -30,6 +30,8 @@ WRONG: tuple[Outcome, ...] = ("failed", "shed", "cut", "expired", "unknown")
 RANKS: dict[Outcome, int] = {"failed": 0, "handled": 1, "pending": 8, "unknown": 9}
 """Which of two accounts of the same is the better one; all others are in between."""
 
+UNTOLD = "nobody told how this handler ended"
+
 
 class Handling(Struct, eq=False):
     """What became of an event at one handler, or on its way to one service."""
@@ -319,7 +321,7 @@ class _Tree:
         above = one.ancestry
         assert above is not None
         cause, place = self._events[above.cause], above.path[-1] if above.path else ""
-        reason = "nobody told how this handler ended"
+        reason = UNTOLD
         if _depth(cause) >= _depth(one):
             self.gaps.append(f"what was told of {_called(one)} can't be true of its cause")
             cause = top
@@ -339,16 +341,14 @@ class _Tree:
     def _note_unheard_of(self, one: Occurrence) -> bool:
         """Add what must have become of an event and nobody told; whether it is known where it was to go."""
         handlings = self._handlings[one.event_id]
-        for service, node in {(place.partition(".")[0], node) for place, node in handlings}:
-            if (service, node) not in handlings:
-                for place in self._places.get(node, {}).get(one.event, ()):
-                    if place.partition(".")[0] == service and (place, node) not in handlings:
-                        handlings[place, node] = Handling(
-                            place,
-                            self._names[node],
-                            "unknown",
-                            "nobody told how this handler ended",
-                        )
+        for node in {node for _, node in handlings}:
+            for together in self._places.get(node, {}).get(one.event, ()):
+                if any((place, node) in handlings for place in together):
+                    for place in together:
+                        if (place, node) not in handlings:
+                            handlings[place, node] = Handling(
+                                place, self._names[node], "unknown", UNTOLD
+                            )
         told = defaultdict[str, set[tuple[str, bool]]](set)
         for place, node in handlings:
             service, _, handler = place.partition(".")

@@ -203,14 +203,14 @@ class Witness:
         event_id = EventId(self._node, sequence)
         return Sent(event_id, event, services, _ancestry_of(lineage, None), size, by, shown)
 
-    def _places(self, events: set[str]) -> dict[str, tuple[str, ...]]:
-        places: dict[str, tuple[str, ...]] = {}
+    def _places(self, events: set[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+        places: dict[str, tuple[tuple[str, ...], ...]] = {}
         for service in self._services():
             for subscription in service.subscriptions:
                 event = subscription.event.name
                 if event in events:
-                    handlers = (handler.place for handler in subscription.handlers)
-                    places[event] = (*places.get(event, ()), *handlers)
+                    together = tuple(handler.place for handler in subscription.handlers)
+                    places[event] = (*places.get(event, ()), together)
         return places
 
     def _key(self, question: Question) -> _Key | None:
