@@ -128,7 +128,7 @@ def _together(answers: Answers) -> list[Found]:
             before = found.get(event.event_id)
             if before is None or at > before[0]:
                 found[event.event_id] = at, event
-    return [event for _, event in sorted(found.values(), key=lambda pair: pair[0])]
+    return [event for _, event in sorted(found.values(), key=lambda p: (p[0], p[1].event_id))]
 
 
 async def _not_found(

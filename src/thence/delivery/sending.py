@@ -42,6 +42,8 @@ __all__ = ["Choice", "Emission", "Sender", "heeded"]
 Choice: TypeAlias = list[tuple[Target, Outlet]]
 """Who is to get an event, and through which outlet."""
 
+A_MOMENT = 0.001
+"""Seconds within which it does not matter when an event has left."""
 HOLD_FULL = "too many events wait for their key to move"
 
 
@@ -108,6 +110,8 @@ class Sender:
         self.tracker = tracker
         self._noted = 0
         """The last event of which the recorder knows when it left."""
+        self._moment = 0.0
+        """When the recorder was last told a moment that others had not come shortly before."""
         self.sequence = 0
         """Of the event that was emitted last."""
         self.loop = asyncio.get_running_loop()
@@ -255,9 +259,16 @@ class Sender:
 
     def note_moment(self) -> None:
         """What has been emitted so far has left."""
-        if self._noted != self.sequence:
-            self._noted = self.sequence
-            self.note((MOMENT, self.now(), self.sequence))
+        if self._noted == self.sequence:
+            return
+        self._noted = self.sequence
+        now, facts = self.now(), self.ring.facts
+        if facts and facts[-1][0] == MOMENT and now - self._moment < A_MOMENT:
+            # Else events that nobody wants would leave room for little else.
+            facts[-1] = (MOMENT, now, self.sequence)
+        else:
+            self._moment = now
+            self.note((MOMENT, now, self.sequence))
 
     def _note_sent(self, emission: Emission) -> None:
         route, now = emission.route, self.now()

@@ -109,7 +109,7 @@ class Witness:
                     facts.append(fact)
             if cut_short:
                 break
-        latest = sorted(found.values(), key=lambda one: one.at)
+        latest = sorted(found.values(), key=lambda one: (one.at, one.event_id))
         now = self._now()
         return Account(
             self._node,
@@ -162,6 +162,14 @@ class Witness:
         if question.failed or question.key is not None:
             return
         moments = _Moments(facts)
+        exactly = question.root is not None
+
+        def sent_as(sequence: int, told: Raw, lineage: Lineage | None) -> Sent:
+            if exactly:
+                by = moments.left_by(sequence) if lineage is None else None
+                return self._sent_as(sequence, told, lineage, by)
+            return self._sent_as(sequence, told, lineage, moments.about(sequence))
+
         sequence = _own_sequence(question, self._node)
         is_told = sequence is None
         for looked, raw in enumerate(reversed(facts)):
@@ -170,14 +178,14 @@ class Witness:
             if raw[0] == SENT:
                 is_told = is_told or raw[1] == sequence
                 if about(self._node, raw[1], raw[2], raw[5], None):
-                    yield self._sent_as(raw[1], raw[2:], raw[5], moments)
+                    yield sent_as(raw[1], raw[2:], raw[5])
             elif raw[0] == ALIKE:
                 if not is_told and sequence is not None and raw[1] <= sequence:
                     is_told = True
                     if self._has_left(sequence, raw, refusals, moments):
-                        yield self._sent_as(sequence, raw[2:], None, moments)
+                        yield sent_as(sequence, raw[2:], None)
                 elif raw[1] != sequence and about(self._node, raw[1], raw[2], None, None):
-                    yield self._sent_as(raw[1], raw[2:], None, moments)
+                    yield sent_as(raw[1], raw[2:], None)
 
     def _has_left(self, sequence: int, alike: Raw, refusals: list[Raw], moments: _Moments) -> bool:
         """Whether a root event is one of those that a fact is about which was noted once for many: others may have
@@ -190,14 +198,11 @@ class Witness:
             return True
         forgotten = len(refusals) == self._ring.refusals.maxlen and by < refusals[0][4]
         return not forgotten and not any(
-            raw[2] == sequence and raw[1] == self._node for raw in refusals
+            raw[2] == sequence and raw[1] == self._node and not raw[3][1] for raw in refusals
         )
 
-    def _sent_as(
-        self, sequence: int, told: Raw, lineage: Lineage | None, moments: _Moments
-    ) -> Sent:
+    def _sent_as(self, sequence: int, told: Raw, lineage: Lineage | None, by: float | None) -> Sent:
         event, size, services = told[:3]
-        by = moments.left_by(sequence) if lineage is None else None
         payload = self._ring.payloads.get(sequence)
         shown = "" if payload is None else self._shown(event, payload)
         event_id = EventId(self._node, sequence)
@@ -273,6 +278,13 @@ class _Moments:
         """When that event had left at the latest; None if it is not known."""
         index = bisect_left(self._upto, sequence)
         return self._times[index] if index < len(self._times) else None
+
+    def about(self, sequence: int) -> float:
+        """When that event left, roughly; if that is not known, no later than it did."""
+        index = bisect_left(self._upto, sequence)
+        if index < len(self._upto) and self._upto[index] == sequence:
+            return self._times[index]
+        return self._times[index - 1] if index else 0.0
 
 
 class _Key(NamedTuple):
