@@ -11,7 +11,7 @@ from thence.app.runtime import Runtime
 from thence.mesh.link import Link
 from thence.mesh.peers import NoAnswer
 from thence.observability.accounts import Account, Question, decode_account
-from thence.observability.assembly import Heard
+from thence.observability.clocks import Heard
 
 __all__ = ["Answers", "ask_all"]
 
@@ -21,7 +21,9 @@ class Answers(Struct):
 
     heard: list[Heard]
     silent: list[str]
-    """The names of nodes that are there and did not answer, or not in a way that is understood here."""
+    """The names of nodes that are there and did not answer."""
+    strange: list[str]
+    """The names of those that did, but not in a way that is understood here."""
 
 
 async def ask_all(runtime: Runtime, question: Question, timeout: float) -> Answers:
@@ -30,13 +32,17 @@ async def ask_all(runtime: Runtime, question: Question, timeout: float) -> Answe
     argument = msgspec.msgpack.encode(question)
     told = await asyncio.gather(*(_ask(runtime, link, argument, timeout) for link in links))
     own = Heard(await runtime.witness.account(question))
-    answers = Answers([own, *_former(own)], runtime.unlinked())
+    answers = Answers([own, *_former(own)], runtime.unlinked(), [])
     for link, one in zip(links, told, strict=True):
-        if one is not None:
+        name = link.peer.name if link.peer is not None else link.node
+        if isinstance(one, Heard):
             answers.heard += [one, *_former(one)]
+        elif isinstance(one, NoAnswer):
+            answers.silent.append(name)
         else:
-            answers.silent.append(link.peer.name if link.peer is not None else link.node)
+            answers.strange.append(name)
     answers.silent.sort()
+    answers.strange.sort()
     return answers
 
 
@@ -45,13 +51,18 @@ def _former(heard: Heard) -> list[Heard]:
     return [Heard(former, heard.ahead, heard.error) for former in heard.account.former]
 
 
-async def _ask(runtime: Runtime, link: Link, argument: bytes, timeout: float) -> Heard | None:
-    """The peer's account; None if it tells none that can be understood."""
+async def _ask(
+    runtime: Runtime, link: Link, argument: bytes, timeout: float
+) -> Heard | NoAnswer | ValueError:
+    """The peer's account, or why there is none."""
     began = runtime.peers.now()
     try:
         answer = await runtime.peers.ask(link, "account", argument, timeout=timeout)
         ended = runtime.peers.now()
         account: Account = decode_account(answer)
-    except (NoAnswer, msgspec.MsgspecError, ValueError):
-        return None
-    return Heard(account, (began + ended) / 2 - account.clock, (ended - began) / 2)
+        if account.node != link.node:
+            raise ValueError("an account in the name of another node")
+    except (NoAnswer, ValueError) as error:
+        return error
+    took = min(max(account.took, 0.0), ended - began)
+    return Heard(account, (began + took + ended) / 2 - account.clock, (ended - began - took) / 2)

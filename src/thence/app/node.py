@@ -121,7 +121,7 @@ class Node:
     async def _start(self) -> None:
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
-        answers: dict[str, Callable[[bytes], bytes | Awaitable[bytes]]] = {
+        answers: dict[str, Callable[[bytes], bytes | Awaitable[bytes] | None]] = {
             "report": self._answer_report,
             "limit": self._answer_limit,
             "account": self._answer_account,
@@ -269,8 +269,7 @@ class Node:
         runtime = self._runtime
         if runtime is None or self._state != "running":
             self._refuse()
-        answers, silent = await runtime.ask_everybody("report", timeout=timeout)
-        return [NodeReport.decode(answer) for answer in answers], silent
+        return await runtime.ask_everybody("report", timeout=timeout, decode=NodeReport.decode)
 
     async def ask_about(self, question: Question, *, timeout: float = 1.0) -> Answers:
         """What all nodes, this one included, remember of an event; :func:`thence.observability.assembly.assemble`
@@ -283,10 +282,16 @@ class Node:
             self._refuse()
         return await ask_all(runtime, question, timeout)
 
-    async def _answer_account(self, argument: bytes) -> bytes:
+    def _answer_account(self, argument: bytes) -> Awaitable[bytes] | None:
+        try:
+            question = decode_question(argument)
+        except msgspec.DecodeError:
+            return None
+        return self._account(question)
+
+    async def _account(self, question: Question) -> bytes:
         assert self._runtime is not None
-        account = await self._runtime.witness.account(decode_question(argument))
-        return account.encode()
+        return (await self._runtime.witness.account(question)).encode()
 
     async def set_limit(
         self, place: str, limit: str, *, by: str, timeout: float = 1.0
@@ -309,9 +314,9 @@ class Node:
         order = LimitOrder(place, limit, by)
         replies = [self._obey(order)]
         answers, silent = await runtime.ask_everybody(
-            "limit", msgspec.msgpack.encode(order), timeout=timeout
+            "limit", msgspec.msgpack.encode(order), timeout=timeout, decode=_decode_reply
         )
-        replies += map(_decode_reply, answers)
+        replies += answers
         changes = [reply for reply in replies if reply is not None]
         if changes and not silent and all(change.refused for change in changes):
             raise ConfigurationError(changes[0].refused)

@@ -7,6 +7,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
 
 from thence.app.hosting import Hosting
 from thence.app.limits import LimitChange, apply_limit
@@ -29,10 +32,13 @@ from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.messages import Bye, Ready
 from thence.mesh.peers import NoAnswer, Peers
 from thence.mesh.wires.contract import Wire
+from thence.observability.former import FormerRun
 from thence.observability.recorder_file import RecorderFile
 from thence.observability.witness import Witness
 
 __all__ = ["Runtime"]
+
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger("thence")
 
@@ -47,7 +53,7 @@ class Runtime:
         services: Sequence[Service],
         discovery: Discovery,
         wire_for: Callable[[str], Wire],
-        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]],
+        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes] | None]],
         budget: Budget,
         loops: LoopMode,
         sample_share: float,
@@ -73,9 +79,10 @@ class Runtime:
             self.ring,
             lambda: self.services.values(),  # noqa: PLW0108 - made below
             self._spec_of,
+            self._beat,
             now,
             recorder_age,
-            f"{recorder_file}.before" if recorder_file else None,
+            FormerRun(f"{recorder_file}.before") if recorder_file else None,
         )
         if recorder_file:
             self.recorder_file = RecorderFile(recorder_file, recorder_bytes, node, name, now())
@@ -134,21 +141,31 @@ class Runtime:
             link.say(Ready())
 
     async def ask_everybody(
-        self, question: str, argument: bytes = b"", *, timeout: float
-    ) -> tuple[list[bytes], list[str]]:
-        """What all peers answer, and the names of those that are alive and did not answer in time."""
+        self,
+        question: str,
+        argument: bytes = b"",
+        *,
+        timeout: float,
+        decode: Callable[[bytes], Answer],
+    ) -> tuple[list[Answer], list[str]]:
+        """What all peers answer, and the names of those that are alive and did not answer in time, or not in a way
+        that is understood here.
+        """
         links = list(self.peers.links.values())
         unlinked = self.unlinked()
         replies = await asyncio.gather(
             *(self.peers.ask(link, question, argument, timeout=timeout) for link in links),
             return_exceptions=True,
         )
-        answers: list[bytes] = []
+        answers: list[Answer] = []
         for link, reply in zip(links, replies, strict=True):
+            assert link.peer is not None
             if isinstance(reply, bytes):
-                answers.append(reply)
+                try:
+                    answers.append(decode(reply))
+                except msgspec.DecodeError:
+                    unlinked.append(link.peer.name)
             elif isinstance(reply, NoAnswer):
-                assert link.peer is not None
                 unlinked.append(link.peer.name)
             else:
                 raise reply

@@ -75,7 +75,7 @@ class NodeTraffic:
         *,
         now: Callable[[], float],
         tracker: Tracker,
-        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]],
+        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes] | None]],
     ) -> None:
         self.address = ""
         """Where this node listens."""
@@ -91,7 +91,7 @@ class NodeTraffic:
         self._node = node
         self._name = name
         self._now = now
-        self._answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]] = answers
+        self._answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes] | None]] = answers
         self._decode: Callable[[bytes], list[Arrival]] | None = None
 
     def serve(self, hosting: Hosting, table: RouteTable) -> None:

@@ -18,6 +18,8 @@ __all__ = ["Inquiry", "inquire", "window"]
 
 PATIENCE = 0.6
 """Seconds that nodes have to answer."""
+NEAR = (28, 24, 20, 16, 12, 8, 4, 1)
+"""How many of an identifier's digits are right, perhaps, where there is none like it."""
 MOST_SHOWN = 8
 """Events that are named where several may be meant."""
 
@@ -53,7 +55,7 @@ async def inquire(node: Node, wanted: str | None, last: str | None, *, failed: b
         )
     chosen = found[-1]
     answers = await node.ask_about(Question(root=chosen.root), timeout=PATIENCE)
-    trace = assemble(chosen.root, answers.heard, answers.silent)
+    trace = assemble(chosen.root, answers.heard, answers.silent, answers.strange)
     remembered = [one.account.clock - one.account.since for one in _others(answers)]
     return Inquiry(chosen.event_id, trace, min(remembered, default=0.0))
 
@@ -84,7 +86,7 @@ def _question(wanted: str | None, last: str | None, failed: bool) -> Question:
             )
         return Question(key=(key, value))
     prefix, _, suffix = wanted.lower().replace("...", "…").replace("..", "…").partition("…")
-    if not re.fullmatch(r"[0-9a-f]*", prefix + suffix) or len(prefix + suffix) > 32:
+    if not re.fullmatch(r"[0-9a-f]{1,32}", prefix + suffix):
         raise CommandError(
             f"{wanted!r} is no identifier: those have 32 of the digits 0-9 and a-f, and the beginning will do. To "
             f"look for a key write KEY=VALUE, for the last event of a type --last {wanted}",
@@ -97,13 +99,19 @@ def _check_reached(answers: Answers) -> None:
     # The node that asks has seen nothing.
     if len(answers.heard) > 1:
         return
-    if answers.silent:
-        raise CommandError(f"nobody answered in time: {', '.join(answers.silent)}", Exit.NOBODY)
+    if answers.silent or answers.strange:
+        raise CommandError(f"nobody answered: {_unheard(answers)}", Exit.NOBODY)
     raise CommandError(
         "nobody is on this mesh: start a service with 'thence run MODULE:SERVICE', or name another mesh with "
         "--mesh",
         Exit.NOBODY,
     )
+
+
+def _unheard(answers: Answers) -> str:
+    """Who is there and was not heard, in words."""
+    strange = [f"{name} in a way that is not understood here" for name in answers.strange]
+    return ", ".join([*answers.silent, *strange])
 
 
 def _others(answers: Answers) -> list[Heard]:
@@ -120,7 +128,7 @@ def _together(answers: Answers) -> list[Found]:
             before = found.get(event.event_id)
             if before is None or at > before[0]:
                 found[event.event_id] = at, event
-    return [event for _, event in sorted(found.values(), key=lambda pair: pair[0])]
+    return [event for _, event in sorted(found.values(), key=lambda p: (p[0], p[1].event_id))]
 
 
 async def _not_found(
@@ -128,8 +136,9 @@ async def _not_found(
 ) -> CommandError:
     remembered = [one.account.clock - one.account.since for one in _others(answers)]
     back = f"within the last {window(min(remembered))}, as far as all who answered remember"
-    code = Exit.PARTIAL if answers.silent else Exit.NOT_FOUND
-    silent = f" Silent: {', '.join(answers.silent)}." if answers.silent else ""
+    unheard = _unheard(answers)
+    code = Exit.PARTIAL if unheard else Exit.NOT_FOUND
+    silent = f" Silent: {unheard}." if unheard else ""
     if question.failed:
         what = f"no handler failed on {last}" if last else "no handler failed"
         return CommandError(f"{what} {back}.{silent}", code)
@@ -155,7 +164,7 @@ async def _not_found(
 
 async def _near(node: Node, prefix: str) -> list[Found]:
     """Events whose identifiers have the most of that beginning in common."""
-    for length in range(len(prefix) - 1, 3, -4):
+    for length in (length for length in NEAR if length < len(prefix)):
         answers = await node.ask_about(Question(prefix=prefix[:length]), timeout=PATIENCE)
         if found := _together(answers):
             return found

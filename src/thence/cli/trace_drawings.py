@@ -234,17 +234,19 @@ def _first_wrong(trace: Trace, asked: Occurrence) -> Iterator[Text]:
 
 def completeness(trace: Trace, window: str) -> Text:
     """Who answered, and what is missing."""
-    silent = len(trace.silent)
+    silent = len(trace.silent) + len(trace.strange)
     # The node that asks is one of those that were heard.
     answered = max(0, len(trace.answered) - 1)
     parts = [f"{answered} of {answered + silent} recorders answered"]
-    if silent:
+    if trace.silent:
         parts.append(f"{', '.join(trace.silent)} unreachable")
+    parts += [f"{name} is not understood here: another version?" for name in trace.strange]
     if trace.forgotten:
         parts.append(f"{', '.join(trace.forgotten)} may have forgotten some of that time")
     parts += list(trace.gaps[:3])
     if len(trace.gaps) > 3:
         parts.append(f"{len(trace.gaps) - 3} more gaps")
+    parts += list(trace.remarks[:1])
     parts.append(f"window {window}")
     return Text(" · ".join(parts), "dim" if trace.is_complete else "yellow")
 
@@ -283,8 +285,10 @@ def document(trace: Trace, top: Occurrence) -> dict[str, Any]:
         "complete": trace.is_complete,
         "answered": list(trace.answered),
         "silent": list(trace.silent),
+        "not_understood": list(trace.strange),
         "forgotten": list(trace.forgotten),
         "gaps": list(trace.gaps),
+        "remarks": list(trace.remarks),
         "events": [of(one) for one in top.walk()],
     }
 

@@ -83,10 +83,6 @@ class Dispatcher:
         self._note, self._undigested, self._digest = ring.note, ring.undigested, ring.digest
         self._digest_at = ring.digest_at
         self._now = self.admission.now
-        self._unnoted = False
-        """Whether something of the current batch has ended well, and is still to be noted."""
-        self._failed: list[Arrival] = []
-        """Arrivals of the current batch that were noted one by one."""
         self._loops = loops
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -215,7 +211,7 @@ class Dispatcher:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
                     arrival.noted = True
-                    self._note(ran(handler, arrival, None, now(), error))
+                    self._note(ran(handler, arrival, None, now(), error_text(error, arrival)))
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -421,8 +417,9 @@ class Dispatcher:
                 )
         began = None if run is None else run.began
         ended = self.admission.now()
+        text = None if error is None else error_text(error, arrival)
         for one in arrival.members or (arrival,):
-            self._note(ran(handler, one, began, ended, error))
+            self._note(ran(handler, one, began, ended, text))
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:

@@ -8,7 +8,7 @@ from thence.cascade.settlement import MAX_TEXT
 from thence.delivery.about import PrivateValues, failure_text
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.events.envelope import Arrival, Source
-from thence.facts.ring import RAN, REFUSED
+from thence.facts.ring import RAN, REFUSED, shortened
 
 __all__ = ["error_text", "ran", "refused"]
 
@@ -18,9 +18,9 @@ def ran(
     arrival: Arrival,
     began: float | None,
     ended: float,
-    error: BaseException | None,
+    error: str | None,
 ) -> tuple[Any, ...]:
-    """A handler has ended; see :mod:`thence.facts.ring`."""
+    """A handler has ended, well or with an :func:`error_text`; see :mod:`thence.facts.ring`."""
     subscription: Subscription = arrival.subscription
     source: Source = arrival.source
     return (
@@ -33,8 +33,8 @@ def ran(
         arrival.lineage or arrival.extras,
         source.told,
         arrival.since,
-        None if error is None else error_text(error, arrival),
-        None if subscription.key_in is None else subscription.key_in(arrival),
+        error,
+        None if subscription.key_in is None else shortened(subscription.key_in(arrival)),
     )
 
 
@@ -51,14 +51,15 @@ def refused(handler: HostedHandler, arrival: Arrival, at: float, reason: str) ->
         arrival.lineage or arrival.extras,
         source.told,
         reason,
-        None if subscription.key_in is None else subscription.key_in(arrival),
+        None if subscription.key_in is None else shortened(subscription.key_in(arrival)),
     )
 
 
 def error_text(error: BaseException, arrival: Arrival) -> str:
-    """Type and message of an error, without what is private of its event."""
+    """Type and message of an error, without what is private of its event, or of those that it came with."""
     text = failure_text(error)
-    if arrival.subscription.event.private:
-        for hidden in PrivateValues([arrival.body]).texts():
+    events = [one.body for one in arrival.members or (arrival,) if one.subscription.event.private]
+    if events:
+        for hidden in PrivateValues(events).texts():
             text = text.replace(hidden, "•••")
     return text[:MAX_TEXT]

@@ -42,6 +42,8 @@ __all__ = ["Choice", "Emission", "Sender", "heeded"]
 Choice: TypeAlias = list[tuple[Target, Outlet]]
 """Who is to get an event, and through which outlet."""
 
+A_MOMENT = 0.001
+"""Seconds within which it does not matter when an event has left."""
 HOLD_FULL = "too many events wait for their key to move"
 
 
@@ -95,6 +97,7 @@ class Sender:
         self, node: str, table: RouteTable, cork: Cork, tracker: Tracker, ring: Ring
     ) -> None:
         self.observer: Observer | None = None
+        self.ring = ring
         self.note, self.note_refused = ring.note, ring.note_refused
         self.notes_each = ring.notes_each
         self.refused: Counter[tuple[str, str, str]] = Counter()
@@ -108,6 +111,8 @@ class Sender:
         self.tracker = tracker
         self._noted = 0
         """The last event of which the recorder knows when it left."""
+        self._moment = 0.0
+        """When the recorder was last told a moment that others had not come shortly before."""
         self.sequence = 0
         """Of the event that was emitted last."""
         self.loop = asyncio.get_running_loop()
@@ -255,15 +260,24 @@ class Sender:
 
     def note_moment(self) -> None:
         """What has been emitted so far has left."""
-        if self._noted != self.sequence:
-            self._noted = self.sequence
-            self.note((MOMENT, self.now(), self.sequence))
+        if self._noted == self.sequence:
+            return
+        self._noted = self.sequence
+        now, facts = self.now(), self.ring.facts
+        if facts and facts[-1][0] == MOMENT and now - self._moment < A_MOMENT:
+            # Else events that nobody wants would leave room for little else.
+            facts[-1] = (MOMENT, now, self.sequence)
+        else:
+            self._moment = now
+            self.note((MOMENT, now, self.sequence))
 
     def _note_sent(self, emission: Emission) -> None:
         route, now = emission.route, self.now()
         lineage = None if emission.is_root else emission.lineage
-        size = emission.payload if route.spec.policy.record else len(emission.payload)
-        services = tuple(emission.reached)
+        services = _meant_for(emission)
+        if route.spec.policy.record:
+            self.ring.keep_payload(emission.sequence, emission.payload)
+        size = len(emission.payload)
         self.note((SENT, emission.sequence, route.name, size, services, lineage))
         self.note((MOMENT, now, emission.sequence))
         for refusal in emission.refusals.values():
@@ -353,6 +367,17 @@ def heeded(route: Route, receipt: Receipt) -> Receipt:
             min(waits),
         )
     return receipt
+
+
+def _meant_for(emission: Emission) -> tuple[str, ...]:
+    """The services that somebody is to tell of what became of the event there, once for each replica."""
+    reached = emission.reached
+    if len(emission.deliveries) > len(reached):
+        homes = dict.fromkeys((one.target.service, one.node) for one in emission.deliveries)
+        reached = [service for service, _ in homes]
+    if not emission.refusals:
+        return tuple(reached)
+    return (*reached, *dict.fromkeys(service for service, _ in emission.refusals))
 
 
 def _label(reason: str, route: Route) -> str:

@@ -53,13 +53,13 @@ class Parcel(Struct, eq=False):
 class HeldOutlet(Outlet):
     """Stands in for the outlet of a key that is on its way to another replica."""
 
-    __slots__ = ("_block", "_hold", "_target")
+    __slots__ = ("_block", "_hold")
 
     def __init__(self, target: Target, block: int, hold: Hold[Parcel]) -> None:
         starts, spreads = _needs(target.outlets.values())
         super().__init__("", MAX_HELD, starts=starts, spreads=spreads)
         self.room = MAX_HELD - len(hold)
-        self._target, self._block, self._hold = target, block, hold
+        self.target, self._block, self._hold = target, block, hold
 
     def send(
         self,
@@ -73,7 +73,7 @@ class HeldOutlet(Outlet):
     ) -> None:
         """Let the event wait for its key."""
         branch = self.children.pop(sequence, None)
-        target, block = self._target, self._block
+        target, block = self.target, self._block
         self._hold.waiting.append(
             Parcel(target, block, sequence, payload, body, lineage, credits, branch, sent)
         )
@@ -81,10 +81,10 @@ class HeldOutlet(Outlet):
     def track(self, sequence: int, branch: Branch) -> None:
         """Have the event tracked, which has just begun to wait."""
         for parcel in reversed(self._hold.waiting):
-            if parcel.sequence == sequence and parcel.target is self._target:
+            if parcel.sequence == sequence and parcel.target is self.target:
                 parcel.branch = branch
                 return
-        target = self._target
+        target = self.target
         branch.child_lost(Failure("lost", target.event, "", target.service, "its key moved"))
 
 
@@ -247,7 +247,7 @@ class Route:
         outlets = [None if self.is_special(target) else target.only for target in targets]
         self.outlets = self.root_outlets = None
         self.needs = ()
-        if None not in outlets and self.gate is None:
+        if None not in outlets and self.gate is None and not self.spec.policy.record:
             self.outlets = tuple(outlet for outlet in outlets if outlet is not None)
             self.needs = tuple((outlet.starts, outlet.spreads) for outlet in self.outlets)
             if enough and (budget.depth, budget.seconds) == (DEFAULT.depth, DEFAULT.seconds):
@@ -272,13 +272,8 @@ class Route:
 
     def is_special(self, target: Target) -> bool:
         """Whether more is to be done than to send: the short way is for types without policies."""
-        policy = self.spec.policy
-        return (
-            (policy.ttl is not None)
-            or policy.record
-            or any(
-                outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
-            )
+        return self.spec.policy.ttl is not None or any(
+            outlet.answers or outlet.advice is not None for outlet in target.outlets.values()
         )
 
 

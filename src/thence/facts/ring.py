@@ -6,8 +6,8 @@ soon leaves such tuples alone. What is alike is noted once for many.
 ``(MOMENT, time, sequence)``
     This node's events up to that sequence number had left by then; once a second, and where time is told anyway.
 ``(SENT, sequence, event, size, services, lineage)``
-    An event of this node leaves. ``size``: the bytes of its payload, or the payload itself for types that ask for
-    it; ``services``: where it goes; ``lineage``: None for a root event.
+    An event of this node leaves. ``size``: the bytes of its payload; ``services``: where it goes, or was to go;
+    ``lineage``: None for a root event.
 ``(ALIKE, sequence, event, size, services)``
     The same for a root event, and for those with the numbers that follow of which nothing else is noted.
 ``(RAN, node, sequence, what, began, ended, ancestry, told, since, error, key)``
@@ -24,6 +24,9 @@ soon leaves such tuples alone. What is alike is noted once for many.
     without waiting. ``keys``, the values of the field that orders their type, and ``ancestries`` are in the same
     order, or None.
 
+The payloads of the types that ask for it are kept apart, by sequence number. Whatever is of any length is either
+cut, or counted.
+
 Times are seconds of the node's stopwatch; but ``sent``, when the events left their node, is by that one's.
 """
 
@@ -31,10 +34,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from enum import Enum
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
-__all__ = ["ALIKE", "MOMENT", "RAN", "REFUSED", "SENT", "Ring"]
+__all__ = ["ALIKE", "MOMENT", "RAN", "REFUSED", "SENT", "Ring", "shortened"]
 
 MOMENT, SENT, ALIKE, RAN, REFUSED = range(5)
 
@@ -42,10 +48,18 @@ FACT_BYTES = 256
 """What one fact takes, with what it refers to; measured, and a little more."""
 BATCH_BYTES, RUN_BYTES = 256, 64
 """What a batch takes, and each run in it."""
+PAYLOAD_BYTES = 256
+"""What a payload takes apart from its bytes."""
+MAX_KEY = 64
+"""Characters of a key that are kept."""
 
 UNDIGESTED = 64
 """Batches that are made sense of together: while the code is warm, and not while somebody waits."""
 
+SMALL = (int, float, UUID, date, Enum)
+"""What is small by its nature."""
+
+_NUMBERS, _TEXTS = {int}, {str}
 _noted_in = attrgetter("noted")
 _sequence_in = attrgetter("sequence")
 _extras_in = attrgetter("extras")
@@ -53,18 +67,21 @@ _lineage_in = attrgetter("lineage")
 
 
 class Ring:
-    """The latest facts of one node. Three kinds have a share of the room each, and take none of the others'.
+    """The latest facts of one node. Four kinds have a share of the room each, and take none of the others'.
 
     :param size: bytes that all of it may take.
     """
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self.notes_each = False
         """Whether nothing is to be noted once for many, nor later."""
         most = size // FACT_BYTES
         self.facts: deque[tuple[Any, ...]] = deque(maxlen=most // 2)
-        self.refusals: deque[tuple[Any, ...]] = deque(maxlen=most // 4)
+        self.refusals: deque[tuple[Any, ...]] = deque(maxlen=most // 8)
         self.batches: deque[tuple[Any, ...]] = deque()
+        self.payloads: dict[int, bytes] = {}
+        """By sequence number, those of this node's latest events whose types ask for it."""
         self.note = self.facts.append
         self.note_refused = self.refusals.append
         self.is_on = most > 0
@@ -76,6 +93,15 @@ class Ring:
         ``(source, told, sent, began, ended, arrivals)``. Whoever adds one has them digested if there are many."""
         self.digest_at = UNDIGESTED
         self._room = size // 4
+        self._payload_room = size // 8
+
+    def keep_payload(self, sequence: int, payload: bytes) -> None:
+        """Remember an event of this node whole, as long as there is room."""
+        self.payloads[sequence] = payload
+        self._payload_room -= len(payload) + PAYLOAD_BYTES
+        while self._payload_room < 0:
+            oldest = next(iter(self.payloads))
+            self._payload_room += len(self.payloads.pop(oldest)) + PAYLOAD_BYTES
 
     def digest(self) -> None:
         """Make facts of the latest batches, which else would hold on to their events."""
@@ -97,7 +123,7 @@ class Ring:
                         began,
                         ended,
                         tuple(map(_sequence_in, arrivals)),
-                        None if key_in is None else tuple(map(key_in, arrivals)),
+                        None if key_in is None else _keys(map(key_in, arrivals)),
                         ancestries if any(ancestries) else None,
                         told,
                     )
@@ -128,8 +154,26 @@ class Ring:
     def clear(self) -> None:
         """Forget everything."""
         self.undigested.clear()
-        for facts in (self.facts, self.refusals, self.batches):
+        for facts in (self.facts, self.refusals, self.batches, self.payloads):
             facts.clear()
+        self._room, self._payload_room = self._size // 4, self._size // 8
+
+
+def _keys(found: Iterable[object]) -> tuple[object, ...]:
+    keys = tuple(found)
+    kinds = set(map(type, keys))
+    if kinds == _NUMBERS or (kinds == _TEXTS and max(map(len, keys)) <= MAX_KEY):  # type: ignore[arg-type]
+        return keys
+    return tuple(map(shortened, keys))
+
+
+def shortened(key: object) -> object:
+    """A key as it is remembered."""
+    if isinstance(key, str):
+        return key[:MAX_KEY]
+    if key is None or isinstance(key, SMALL):
+        return key
+    return str(key)[:MAX_KEY]
 
 
 def _by_subscription(batch: Sequence[Any]) -> Iterable[tuple[Any, Sequence[Any]]]:

@@ -28,6 +28,8 @@ logger = logging.getLogger("thence.mesh")
 
 MAX_ANSWERING = 32
 """Questions that are being answered at once."""
+MAX_ANSWERING_EACH = 4
+"""Those of one peer."""
 BEAT = 1.0
 """Seconds between heartbeats."""
 SILENT = 10.0
@@ -125,8 +127,8 @@ class Peers:
         self._beat_due = 0.0
         self._questions: dict[tuple[Link, int], asyncio.Future[bytes]] = {}
         self._last_question = 0
-        self._answering: set[asyncio.Task[None]] = set()
-        """What peers have asked and takes a while to answer."""
+        self._answering: dict[asyncio.Task[None], Link] = {}
+        """What peers have asked and takes a while to answer, and who it was."""
         self._closed = False
         self._bytes_written = 0
 
@@ -234,10 +236,10 @@ class Peers:
             content = self._traffic.answer(message.question, message.argument)
             if content is None or isinstance(content, bytes):
                 link.say(Answer(message.number, content is not None, content or b""))
-            elif len(self._answering) < MAX_ANSWERING:
+            elif self._may_answer(link):
                 task = self._loop.create_task(self._answer(link, message.number, content))
-                self._answering.add(task)
-                task.add_done_callback(self._answering.discard)
+                self._answering[task] = link
+                task.add_done_callback(self._answering.pop)
             else:
                 _never_await(content)
                 link.say(Answer(message.number, known=False))
@@ -253,6 +255,13 @@ class Peers:
                 )
         else:
             self._traffic.told(link, message)
+
+    def _may_answer(self, link: Link) -> bool:
+        """Whether there is room for one more question of that peer, which may ask any number."""
+        answering = self._answering
+        if len(answering) >= MAX_ANSWERING:
+            return False
+        return sum(one is link for one in answering.values()) < MAX_ANSWERING_EACH
 
     async def _answer(self, link: Link, number: int, content: Awaitable[bytes]) -> None:
         try:

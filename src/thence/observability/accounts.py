@@ -7,6 +7,7 @@ appended with a default, so that nodes of different versions understand each oth
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import Struct
 from thence.identifiers import EventId
 
 __all__ = [
+    "MOST",
     "Account",
     "Ancestry",
     "Fact",
@@ -27,6 +29,11 @@ __all__ = [
     "decode_account",
     "decode_question",
 ]
+
+MOST = 5000
+"""Facts that are told at once, at most."""
+FARTHEST = 1e12
+"""Seconds that no stopwatch shows."""
 
 
 class Ancestry(Struct, array_like=True, frozen=True):
@@ -44,7 +51,7 @@ class Sent(Struct, array_like=True, frozen=True, tag="sent"):
     event_id: EventId
     event: str
     services: tuple[str, ...]
-    """Where it went."""
+    """Where it went, or was to go; those whose replicas all get it, once for each."""
     ancestry: Ancestry | None = None
     size: int | None = None
     """Bytes of its payload."""
@@ -130,7 +137,7 @@ class Question(Struct, frozen=True):
     """All about the cascade of that root event."""
     failed: bool = False
     """Just those that a handler failed on."""
-    most: int = 5000
+    most: int = MOST
     """How many facts to tell."""
 
 
@@ -148,7 +155,12 @@ class Account(Struct, frozen=True):
     facts: tuple[Fact, ...] = ()
     found: tuple[Found, ...] = ()
     cut_short: bool = False
-    """Whether there was more to tell than was asked for."""
+    """Whether there was more to tell than was asked for, or can be told at once."""
+    places: dict[str, tuple[tuple[str, ...], ...]] = {}
+    """By event type, the handlers that it has here, of those types that the facts are about; together those that get
+    an event together."""
+    took: float = 0.0
+    """Seconds that it took to look, up to ``clock``."""
     former: tuple[Account, ...] = ()
     """What runs that have ended left in the file of the flight recorder."""
 
@@ -157,5 +169,35 @@ class Account(Struct, frozen=True):
         return msgspec.msgpack.encode(self)
 
 
-decode_account = msgspec.msgpack.Decoder[Account](Account).decode
+_decode_account = msgspec.msgpack.Decoder[Account](Account).decode
+
+
+def decode_account(answer: bytes) -> Account:
+    """A peer's answer.
+
+    :raises msgspec.DecodeError: it is none, or its times are no moments.
+    """
+    account = _decode_account(answer)
+    if not all(abs(moment) < FARTHEST for moment in _moments_in(account)):
+        raise msgspec.ValidationError("moments that no stopwatch shows")
+    return account
+
+
+def _moments_in(account: Account) -> Iterator[float]:
+    """Those that are given; NaN is none, and compares to nothing."""
+    yield from (account.clock, account.since, account.born, account.took)
+    yield from (one.at for one in account.found)
+    for fact in account.facts:
+        match fact:
+            case Sent(by=by):
+                given: tuple[float | None, ...] = (by,)
+            case Ran(began=began, ended=ended, since=since, sent=sent):
+                given = (began, ended, since, sent)
+            case Refused(at=at):
+                given = (at,)
+            case Pending(since=since):
+                given = (since,)
+        yield from (moment for moment in given if moment is not None)
+
+
 decode_question = msgspec.msgpack.Decoder[Question](Question).decode

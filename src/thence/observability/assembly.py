@@ -3,21 +3,22 @@
 A pure function of the accounts: any subset of facts, in any order, gives a tree without cycles and without an event
 that nobody has told of, and what is missing is said to be missing.
 
-Clocks: each node's moments are by its own stopwatch. How far these are apart is first taken from how long the
-question and its answer were under way (as in Cristian, "Probabilistic clock synchronization", 1989), and then
-corrected so far that nothing arrives before it was sent.
+Nodes' clocks are apart; see :mod:`thence.observability.clocks`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from thence.identifiers import EventId
 from thence.observability.accounts import Account, Ancestry, Fact, Pending, Ran, Refused, Sent
+from thence.observability.clocks import Heard, clocks, left_by, received_at
 
 __all__ = ["Handling", "Heard", "Occurrence", "Outcome", "Trace", "assemble"]
 
@@ -26,18 +27,10 @@ Outcome: TypeAlias = Literal[
 ]
 WRONG: tuple[Outcome, ...] = ("failed", "shed", "cut", "expired", "unknown")
 """What should not have happened."""
-SAME = 1e-6
-"""Seconds by which moments may differ and still be taken for the same."""
+RANKS: dict[Outcome, int] = {"failed": 0, "handled": 1, "pending": 8, "unknown": 9}
+"""Which of two accounts of the same is the better one; all others are in between."""
 
-
-class Heard(Struct, frozen=True):
-    """An account, and what is known of its node's clock."""
-
-    account: Account
-    ahead: float = 0.0
-    """Seconds to be added to its moments, to have them by the asker's clock."""
-    error: float = 0.0
-    """By how many that may be wrong."""
+UNTOLD = "nobody told how this handler ended"
 
 
 class Handling(Struct, eq=False):
@@ -90,9 +83,9 @@ class Occurrence(Struct, eq=False):
 
     def walk(self) -> Iterator[Occurrence]:
         """It and all that it caused, causes before effects."""
-        waiting: list[Occurrence] = [self]
+        waiting: deque[Occurrence] = deque([self])
         while waiting:
-            one = waiting.pop(0)
+            one = waiting.popleft()
             yield one
             waiting.extend(one.consequences())
 
@@ -105,15 +98,19 @@ class Trace(Struct, eq=False):
     """The nodes that were heard."""
     silent: tuple[str, ...] = ()
     """Those that are there and were not."""
+    strange: tuple[str, ...] = ()
+    """Those that answered in a way that is not understood here."""
     forgotten: tuple[str, ...] = ()
     """Those that were, and may have forgotten some of it."""
     gaps: tuple[str, ...] = ()
     """What else is missing, in words."""
+    remarks: tuple[str, ...] = ()
+    """What can't be known by anybody any more, in words."""
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing is missing."""
-        return not (self.silent or self.forgotten or self.gaps)
+        return not (self.silent or self.strange or self.forgotten or self.gaps)
 
     def find(self, event_id: EventId) -> Occurrence | None:
         """One event of it."""
@@ -145,35 +142,61 @@ class Trace(Struct, eq=False):
         return sorted(found, key=lambda pair: pair[1].last or (pair[0].at or 0.0))
 
 
-def assemble(root: EventId, heard: Sequence[Heard], silent: Iterable[str] = ()) -> Trace:
+def assemble(
+    root: EventId, heard: Sequence[Heard], silent: Iterable[str] = (), strange: Iterable[str] = ()
+) -> Trace:
     """The cascade of that root event.
 
     :param silent: the names of nodes that are there and did not answer.
+    :param strange: those of nodes that did, in a way that is not understood.
     """
-    heard = sorted(heard, key=lambda one: one.account.node)
-    ahead = _clocks(heard)
+    facts = _in_order(root, heard)
+    ahead = clocks(heard, facts)
     tree = _Tree(root, heard, ahead)
-    for one in heard:
-        for fact in one.account.facts:
-            tree.take(one.account, fact)
+    for account, fact in facts:
+        tree.take(account, fact)
     top = tree.planted()
     began = top.at if top.at is not None else tree.earliest
     _relative_to(began or 0.0, top)
-    _causes_first(top, 0.0)
+    _causes_first(top)
+    for one in top.walk():
+        one.handlings.sort(key=_handling_order)
     _mark_critical(top)
-    forgotten = tuple(
+    forgotten = {
         one.account.name
         for one in heard
         if one.account.since > one.account.born
         and (began is None or one.account.since + ahead[one.account.node] > began)
-    )
+    }
     return Trace(
         top,
         tuple(sorted(one.account.name for one in heard)),
         tuple(sorted(silent)),
-        forgotten,
-        tuple(tree.gaps),
+        tuple(sorted(strange)),
+        tuple(sorted(forgotten)),
+        tuple(dict.fromkeys(tree.gaps)),
+        tuple(dict.fromkeys(tree.remarks)),
     )
+
+
+def _in_order(root: EventId, heard: Sequence[Heard]) -> list[tuple[Account, Fact]]:
+    """The facts of that cascade, in an order that does not depend on who was heard first."""
+    found: list[tuple[Any, Account, Fact]] = []
+    for one in heard:
+        account = one.account
+        for fact in account.facts:
+            above = fact.ancestry
+            if fact.event_id == root:
+                above = None
+            elif above is None or above.root != root:
+                continue
+            # Those who had the event in their hands know better what it was than who sent it.
+            order = fact.event_id, isinstance(fact, Sent), account.node, account.name
+            plain = msgspec.msgpack.encode(replace(fact, ancestry=None))
+            ancestry = () if above is None else (above.cause, above.path)
+            found.append(((*order, plain, ancestry), account, replace(fact, ancestry=above)))
+    found.sort(key=lambda one: one[0])
+    return [(account, fact) for _, account, fact in found]
 
 
 class _Tree:
@@ -181,76 +204,69 @@ class _Tree:
 
     def __init__(self, root: EventId, heard: Sequence[Heard], ahead: dict[str, float]) -> None:
         self.gaps: list[str] = []
+        self.remarks: list[str] = []
         self.earliest: float | None = None
         self._root = root
         self._ahead = ahead
         self._names = {one.account.node: one.account.name for one in heard}
+        self._places = {one.account.node: one.account.places for one in heard}
         self._events: dict[EventId, Occurrence] = {}
-        self._services: dict[EventId, set[str]] = defaultdict(set)
-        if any(one.account.cut_short for one in heard):
-            self.gaps.append("the cascade is larger than what was asked for")
+        self._handlings: dict[EventId, dict[tuple[str, str], Handling]] = defaultdict(dict)
+        """By event, then by place and node: what became of it."""
+        self._services: dict[EventId, tuple[str, ...]] = {}
+        self._left: dict[EventId, float] = {}
+        """When events left, as they were told by the clocks of their nodes."""
+        cut_short = sorted(one.account.name for one in heard if one.account.cut_short)
+        if cut_short:
+            self.gaps.append(
+                f"the cascade is larger than {', '.join(cut_short)} would tell at once"
+            )
 
     def take(self, account: Account, fact: Fact) -> None:
         """A fact of that account."""
-        above = fact.ancestry
-        if fact.event_id != self._root and (above is None or above.root != self._root):
-            return
-        one = self._event(fact.event_id, above if fact.event_id != self._root else None)
+        event_id = fact.event_id
+        one = self._event(event_id, fact.ancestry)
+        if fact.ancestry != one.ancestry:
+            self.gaps.append(f"what was told of {_called(one)} contradicts itself")
         one.event = one.event or fact.event
         one.is_known = True
         ahead = self._ahead[account.node]
+        by = left_by(fact)
+        if by is not None:
+            one.at = by + ahead if one.at is None else min(one.at, by + ahead)
+            if not isinstance(fact, Sent):
+                earliest = self.earliest
+                self.earliest = by + ahead if earliest is None else min(by + ahead, earliest)
         match fact:
-            case Sent(services=services, size=size, by=by, payload=payload):
-                one.size, one.payload = size, one.payload or payload
-                if by is not None and one.at is None:
-                    one.at = by + ahead
-                self._services[fact.event_id].update(services)
-            case Ran():
-                self._ran(one, account, fact, ahead)
+            case Sent(services=services, size=size, payload=payload):
+                one.size, one.payload = size or one.size or 0, one.payload or payload
+                self._services[event_id] = max(services, self._services.get(event_id, ()))
+            case Ran(place=place, error=error, began=began, ended=ended, company=company):
+                handling = Handling(
+                    place, account.name, "handled" if error is None else "failed", error or ""
+                )
+                received = received_at(fact)
+                handling.received = None if received is None else received + ahead
+                handling.began = None if began is None else began + ahead
+                handling.ended, handling.company = ended + ahead, company
+                self._add(one, account, handling)
+                if fact.sent is not None and event_id.node in self._ahead:
+                    left = fact.sent + self._ahead[event_id.node]
+                    self._left[event_id] = min(left, self._left.get(event_id, left))
             case Refused(place=place, at=at, reason=reason, kind=kind):
-                outcome: Outcome = kind if kind in ("shed", "cut", "expired", "merged") else "shed"  # type: ignore[assignment]
+                outcome: Outcome = kind if kind in ("cut", "expired", "merged") else "shed"  # type: ignore[assignment]
                 handling = Handling(place, account.name, outcome, reason, ended=at + ahead)
-                self._add(one, handling)
-                self._note_time(at + ahead)
+                self._add(one, account, handling)
             case Pending(place=place, since=since):
                 received = None if since is None else since + ahead
-                self._add(one, Handling(place, account.name, "pending", "", received))
+                self._add(one, account, Handling(place, account.name, "pending", "", received))
 
-    def _ran(self, one: Occurrence, account: Account, fact: Ran, ahead: float) -> None:
-        began, since = fact.began, fact.since
-        received = since if since is not None else began
-        self._add(
-            one,
-            Handling(
-                fact.place,
-                account.name,
-                "handled" if fact.error is None else "failed",
-                fact.error or "",
-                None if received is None else received + ahead,
-                None if began is None else began + ahead,
-                fact.ended + ahead,
-                fact.company,
-            ),
-        )
-        if fact.sent is not None and fact.event_id.node in self._ahead:
-            one.at = fact.sent + self._ahead[fact.event_id.node]
-        elif received is not None and one.at is None:
-            one.at = received + ahead
-        self._note_time(received + ahead if received is not None else fact.ended + ahead)
-
-    def _note_time(self, at: float) -> None:
-        self.earliest = at if self.earliest is None else min(at, self.earliest)
-
-    def _add(self, one: Occurrence, handling: Handling) -> None:
+    def _add(self, one: Occurrence, account: Account, handling: Handling) -> None:
         """A better account of the same takes the place of a worse one."""
-        for index, before in enumerate(one.handlings):
-            if before.place == handling.place and before.node == handling.node:
-                if before.outcome == "pending" or (
-                    before.outcome != "failed" and handling.outcome == "failed"
-                ):
-                    one.handlings[index] = handling
-                return
-        one.handlings.append(handling)
+        handlings = self._handlings[one.event_id]
+        before = handlings.setdefault((handling.place, account.node), handling)
+        if RANKS.get(handling.outcome, 2) < RANKS.get(before.outcome, 2):
+            handlings[handling.place, account.node] = handling
 
     def _event(self, event_id: EventId, above: Ancestry | None) -> Occurrence:
         one = self._events.get(event_id)
@@ -258,62 +274,109 @@ class _Tree:
             one = self._events[event_id] = Occurrence(
                 event_id, node=self._names.get(event_id.node, ""), ancestry=above
             )
-        elif one.ancestry is None:
-            one.ancestry = above
         return one
 
     def planted(self) -> Occurrence:
         """The root, with everything in its place."""
         top = self._event(self._root, None)
-        top.ancestry = None
         if not top.is_known:
             self.gaps.append("nobody told of the root event itself")
-        for event_id, services in self._services.items():
-            self._note_unheard_of(self._events[event_id], services)
+        for event_id, left in self._left.items():
+            self._events[event_id].at = left
         # Causes that only their consequences tell of stand for themselves, without a name.
         for one in list(self._events.values()):
             self._plant_cause(one)
         for one in sorted(self._events.values(), key=_order):
             if one is not top:
                 self._plant(one, top)
+        unsent: dict[str, list[Occurrence]] = defaultdict(list)
+        for one in sorted(self._events.values(), key=_order):
+            if one.is_known and not self._note_unheard_of(one):
+                unsent[one.node].append(one)
+            one.handlings = list(self._handlings[one.event_id].values())
+        for node, events in sorted(unsent.items()):
+            told = f"nobody told where all {node or 'a node that has left'} sent {_called(events[0])}"
+            # Who has left can't be asked by anybody; what all others know is all there is.
+            (self.gaps if node else self.remarks).append(told + _and_more(len(events)))
+        unknown = [
+            (one, handling)
+            for one in top.walk()
+            for handling in one.handlings
+            if handling.outcome == "unknown"
+        ]
+        if unknown:
+            one, handling = unknown[0]
+            self.gaps.append(
+                f"nobody told what became of {_called(one)} at {handling.place}"
+                + _and_more(len(unknown))
+            )
         return top
 
     def _plant_cause(self, one: Occurrence) -> None:
         above = one.ancestry
         if above is None or above.cause in self._events:
             return
-        depth = len(above.path)
-        self.gaps.append(f"nobody told of the event that caused {one.event} {one.event_id}")
-        if depth <= 1:
-            return
+        self.gaps.append(f"nobody told of the event that caused {_called(one)}")
         # How that one came about is not known, but for the handlers on the way.
-        cause = self._event(above.cause, Ancestry(self._root, self._root, above.path[:-1]))
-        cause.is_known = False
+        self._event(above.cause, Ancestry(self._root, self._root, above.path[:-1]))
 
     def _plant(self, one: Occurrence, top: Occurrence) -> None:
         above = one.ancestry
         assert above is not None
-        cause = self._events.get(above.cause, top)
+        cause, place = self._events[above.cause], above.path[-1] if above.path else ""
+        reason = UNTOLD
         if _depth(cause) >= _depth(one):
-            self.gaps.append(
-                f"what was told of {one.event} {one.event_id} can't be true of its cause"
-            )
+            self.gaps.append(f"what was told of {_called(one)} can't be true of its cause")
             cause = top
-        place = above.path[-1] if above.path else ""
-        for handling in cause.handlings:
-            if handling.place == place:
-                handling.consequences.append(one)
-                return
-        handling = Handling(place, "", "unknown", "nobody told how this handler ended")
+        elif one.is_known and above.path[:-1] != _path(cause) and cause.is_known:
+            self.gaps.append(f"what was told of {_called(one)} contradicts what was of its cause")
+        elif not one.is_known:
+            place, reason = " → ".join(above.path), "nobody told of the events between"
+        handlings = self._handlings[cause.event_id]
+        node = one.event_id.node
+        handling = handlings.get((place, node))
+        if handling is None:
+            # Whoever emitted it has had the cause in their hands.
+            name = self._names.get(node, "") if one.is_known else ""
+            handling = handlings[place, node] = Handling(place, name, "unknown", reason)
         handling.consequences.append(one)
-        cause.handlings.append(handling)
 
-    def _note_unheard_of(self, one: Occurrence, services: set[str]) -> None:
-        told = {handling.place.partition(".")[0] for handling in one.handlings}
-        if "" in told:
-            return
-        for service in sorted(services - told):
-            one.handlings.append(Handling(service, "", "unknown", "nobody told what became of it"))
+    def _note_unheard_of(self, one: Occurrence) -> bool:
+        """Add what must have become of an event and nobody told; whether it is known where it was to go."""
+        handlings = self._handlings[one.event_id]
+        for node in {node for _, node in handlings}:
+            for together in self._places.get(node, {}).get(one.event, ()):
+                if any((place, node) in handlings for place in together):
+                    for place in together:
+                        if (place, node) not in handlings:
+                            handlings[place, node] = Handling(
+                                place, self._names[node], "unknown", UNTOLD
+                            )
+        told = defaultdict[str, set[tuple[str, bool]]](set)
+        for place, node in handlings:
+            service, _, handler = place.partition(".")
+            told[service].add((node, bool(handler)))
+        services = self._services.get(one.event_id)
+        if services is None:
+            return "" in told
+        for service in sorted(set(services)):
+            for number in range(services.count(service) - len(told[service])):
+                handlings[service, f"?{number}"] = Handling(
+                    service, "", "unknown", "nobody told what became of it"
+                )
+        return True
+
+
+def _called(one: Occurrence) -> str:
+    return f"{one.event} {one.event_id}".lstrip()
+
+
+def _and_more(count: int) -> str:
+    return f", and of {count - 1} more" if count > 1 else ""
+
+
+def _path(one: Occurrence) -> tuple[str, ...]:
+    return () if one.ancestry is None else one.ancestry.path
 
 
 def _depth(one: Occurrence) -> int:
@@ -322,6 +385,10 @@ def _depth(one: Occurrence) -> int:
 
 def _order(one: Occurrence) -> tuple[int, float, EventId]:
     return _depth(one), one.at if one.at is not None else float("inf"), one.event_id
+
+
+def _handling_order(one: Handling) -> tuple[bool, float, str, str]:
+    return one.outcome == "unknown", one.last, one.place, one.node
 
 
 def _relative_to(began: float, top: Occurrence) -> None:
@@ -335,9 +402,9 @@ def _relative_to(began: float, top: Occurrence) -> None:
                     setattr(handling, moment, value - began)
 
 
-def _causes_first(top: Occurrence, earliest: float) -> None:
+def _causes_first(top: Occurrence) -> None:
     """Nothing is shown to have happened before its cause, whatever error is left in the clocks."""
-    waiting = [(top, earliest)]
+    waiting = [(top, 0.0)]
     while waiting:
         one, earliest = waiting.pop()
         one.at = earliest if one.at is None else max(one.at, earliest)
@@ -370,26 +437,3 @@ def _mark_critical(top: Occurrence) -> None:
         latest.is_critical = True
         caused = [b for b in latest.consequences if b.handlings]
         now = max(caused, key=lambda b: max(last[id(h)] for h in b.handlings), default=None)
-
-
-def _clocks(heard: Sequence[Heard]) -> dict[str, float]:
-    """By node, what is to be added to its moments."""
-    ahead = {one.account.node: 0.0 if abs(one.ahead) <= one.error else one.ahead for one in heard}
-    hops: dict[tuple[str, str], float] = {}
-    for one in heard:
-        for fact in one.account.facts:
-            if isinstance(fact, Ran) and fact.sent is not None and fact.event_id.node in ahead:
-                received = fact.since if fact.since is not None else fact.began
-                pair = fact.event_id.node, one.account.node
-                if received is not None and pair[0] != pair[1]:
-                    hops[pair] = min(hops.get(pair, float("inf")), received - fact.sent)
-    for _ in ahead:
-        moved = False
-        for (sender, receiver), journey in sorted(hops.items()):
-            early = ahead[sender] - ahead[receiver] - journey
-            if early > SAME:
-                ahead[receiver] += early
-                moved = True
-        if not moved:
-            break
-    return ahead

@@ -6,11 +6,11 @@ It looks through them in small steps, so that events go on meanwhile, and costs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, cast
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, cast
 
 import msgspec
-from msgspec.structs import replace
 
 from thence.cascade.settlement import MAX_TEXT
 from thence.delivery.hosted import HostedService, Subscription
@@ -18,9 +18,10 @@ from thence.delivery.reasons import kind_of
 from thence.events import Event, EventSpec
 from thence.events.envelope import Extras, Told, event_id_of, lineage_of
 from thence.events.lineage import Lineage
-from thence.facts.ring import ALIKE, MOMENT, RAN, REFUSED, SENT, Ring
+from thence.facts.ring import ALIKE, MAX_KEY, MOMENT, RAN, REFUSED, SENT, Ring, shortened
 from thence.identifiers import EventId
 from thence.observability.accounts import (
+    MOST,
     Account,
     Ancestry,
     Fact,
@@ -31,23 +32,37 @@ from thence.observability.accounts import (
     Refused,
     Sent,
 )
-from thence.observability.recorder_file import former_account, moment_of, shifted
+from thence.observability.former import FormerRun
+from thence.observability.questions import (
+    MOST_FOUND,
+    About,
+    Key,
+    about,
+    latest_found,
+    note_found,
+    own_sequence,
+)
 
 __all__ = ["Witness"]
 
 STEP = 500
-"""Facts looked at before other things get their turn; some 0.2 ms."""
-MOST_FOUND = 20
+"""Facts looked at before other things get their turn; some 0.1 ms."""
+MOST_BYTES = 4_000_000
+"""What an account may take, roughly: half of what may be sent at once."""
+FACT_BYTES = 150
+"""What a fact takes of that apart from its longer texts."""
 
 Raw: TypeAlias = tuple[Any, ...]
-_About: TypeAlias = Callable[..., bool]
+_Told: TypeAlias = Iterator[Fact | None]
+"""What is told, and None whenever it is time to let others go on."""
 
 
 class Witness:
     """What one node can tell.
 
     :param spec_of: the declaration of an event type by its name, if this node knows it.
-    :param former: the file in which a run that has ended left its facts.
+    :param refresh: has everything noted that is still to be.
+    :param former: what a run that has ended left in its file.
     """
 
     def __init__(
@@ -57,9 +72,10 @@ class Witness:
         ring: Ring,
         services: Callable[[], Iterable[HostedService]],
         spec_of: Callable[[str], EventSpec[Event] | None],
+        refresh: Callable[[], None],
         now: Callable[[], float],
         age: float,
-        former: str | None = None,
+        former: FormerRun | None = None,
     ) -> None:
         self._former = former
         self._node = node
@@ -67,138 +83,180 @@ class Witness:
         self._ring = ring
         self._services = services
         self._spec_of = spec_of
+        self._refresh = refresh
         self._now = now
         self._age = age
         self._born = now()
+        self._turn = asyncio.Lock()
 
     async def account(self, question: Question) -> Account:
-        """Answer a question."""
-        self._ring.digest()
+        """Answer a question. One at a time, so that many cost no more of each turn of the loop than one."""
+        async with self._turn:
+            return await self._account(question)
+
+    async def _account(self, question: Question) -> Account:
+        began = self._now()
+        self._refresh()
         since = self._since()
+        most = min(question.most, MOST)
         facts: list[Fact] = []
         found: dict[EventId, Found] = {}
-        cut_short = False
-        async for fact in self._told(question, since):
-            if question.root is not None:
-                if len(facts) >= question.most:
-                    cut_short = True
-                    break
-                facts.append(fact)
-            else:
-                _note_found(found, fact)
-        latest = sorted(found.values(), key=lambda one: one.at)
-        if question.failed:
-            latest = [one for one in latest if one.failed]
+        cut_short, room = False, MOST_BYTES
+        for source in self._sources(question, since):
+            seen = set[EventId]()
+            for fact in source:
+                if fact is None:
+                    await asyncio.sleep(0)
+                elif question.root is None:
+                    note_found(found, fact)
+                    seen.add(fact.event_id)
+                    if len(seen) >= MOST_FOUND:
+                        break
+                else:
+                    room -= _size_of(fact)
+                    cut_short = len(facts) >= most or room < 0
+                    if cut_short:
+                        break
+                    facts.append(fact)
+            if cut_short:
+                break
+        now = self._now()
         return Account(
             self._node,
             self._name,
-            self._now(),
+            now,
             since,
             self._born,
             tuple(facts),
-            tuple(latest[-MOST_FOUND:]),
+            latest_found(found.values(), failed=question.failed),
             cut_short,
+            self._places({fact.event for fact in facts}),
+            now - began,
             await self._told_before(question),
         )
 
     async def _told_before(self, question: Question) -> tuple[Account, ...]:
-        """The account of the former run."""
         if self._former is None:
             return ()
-        key, since = self._key(question), self._now() - self._age
-        former = self._former
-        told = await asyncio.to_thread(_former_account, former, self._now(), question, key, since)
+        reach, key = self._now() - self._age, self._key(question)
+        told = await asyncio.to_thread(self._former.account, question, key, self._now(), reach)
         return () if told is None else (told,)
 
     def keeper(self, write: Callable[[Fact], None]) -> Callable[[Raw], None]:
-        """What writes each fact that is noted."""
+        """What writes each fact as soon as it is noted."""
 
         def keep(raw: Raw) -> None:
-            kind = raw[0]
-            if kind == SENT or kind == ALIKE:
-                lineage: Lineage | None = raw[5] if kind == SENT else None
-                moment: tuple[int, float] = raw[1], self._now()
-                write(self._sent_as((SENT, *raw[1:5], lineage), lineage, (moment,)))
+            kind, everything = raw[0], Question()
+            if kind == SENT:
+                write(self._sent_as(raw[1], raw[2:], raw[5], self._now()))
+            elif kind == ALIKE:
+                write(self._sent_as(raw[1], raw[2:], None, self._now()))
             elif kind == RAN or kind == REFUSED:
-                told = _told_singly(raw, _all, None, 0.0)
-                if told is not None:
-                    write(told)
+                for fact in _singly((raw,), everything, _any, None, 0.0):
+                    if fact is not None:
+                        write(fact)
             elif kind != MOMENT:
-                for ran in _ran_in(raw, Question(), _all, None):
-                    write(ran)
+                for fact in _ran_well((raw,), everything, _any, None, 0.0):
+                    if fact is not None:
+                        write(fact)
 
         return keep
 
     def _since(self) -> float:
         """From when on nothing has been forgotten."""
-        ring = self._ring
-        since = max(self._born, self._now() - self._age)
+        ring, now = self._ring, self._now()
+        since = max(self._born, now - self._age)
         if not ring.is_on:
-            return self._now()
-        if ring.overwrote and ring.batches:
-            since = max(since, ring.batches[0][3])
+            return now
+        if ring.overwrote:
+            since = max(since, ring.batches[0][3] if ring.batches else now)
         for facts in (ring.facts, ring.refusals):
             if len(facts) == facts.maxlen:
-                since = max(since, next(filter(None, map(_time_of, facts)), since))
+                since = max(since, next(filter(None, map(_time_of, facts)), now))
         return since
 
-    async def _told(self, question: Question, since: float) -> AsyncIterator[Fact]:
-        """All facts that the question is about."""
+    def _sources(self, question: Question, since: float) -> Iterator[_Told]:
+        """All facts that the question is about, as of now, the latest of each kind first."""
+        about_it, key = about(question), self._key(question)
         ring = self._ring
-        about, key = _about(question), self._key(question)
-        facts = list(ring.facts)
-        for sent in self._sent_alike(facts, question, about):
-            yield sent
-        moments = [(raw[2], raw[1]) for raw in facts if raw[0] == MOMENT]
-        async for raw in _in_steps((*facts, *ring.refusals)):
-            kind = raw[0]
-            if kind == SENT:
-                if about(self._node, raw[1], raw[2], raw[5], None):
-                    yield self._sent_as(raw, raw[5], moments)
-            elif kind != MOMENT and kind != ALIKE:
-                told = _told_singly(raw, about, key, since)
-                if told is not None:
-                    yield told
-        async for raw in _in_steps(tuple(ring.batches), lambda raw: len(raw[5])):
-            if raw[4] >= since:
-                for ran in _ran_in(raw, question, about, key):
-                    yield ran
-        for pending in self._pending(about):
-            yield pending
+        facts, refusals, batches = list(ring.facts), list(ring.refusals), list(ring.batches)
+        pending = [
+            (arrival, event_id_of(arrival), lineage_of(arrival), arrival.since)
+            for service in self._services()
+            for arrival in service.unfinished
+        ]
+        return iter(
+            (
+                self._sent(facts, refusals, question, about_it),
+                _singly((*refusals, *facts), question, about_it, key, since),
+                _ran_well(batches, question, about_it, key, since),
+                self._pending(pending, question, about_it, key),
+            )
+        )
 
-    def _sent_alike(
-        self, facts: Sequence[Raw], question: Question, about: _About
-    ) -> Iterator[Sent]:
-        """This node's root events that were noted once for many."""
-        moments = [(raw[2], raw[1]) for raw in facts if raw[0] == MOMENT]
-        alike = [raw for raw in facts if raw[0] == ALIKE]
-        sequence = _own_sequence(question, self._node)
-        for raw in alike:
-            if about(self._node, raw[1], raw[2], None, None) and raw[1] != sequence:
-                yield self._sent_as((SENT, *raw[1:], None), None, moments)
-        if sequence is None:
+    def _sent(
+        self, facts: list[Raw], refusals: list[Raw], question: Question, about: About
+    ) -> _Told:
+        if question.failed or question.key is not None:
             return
-        singly = {raw[1] for raw in facts if raw[0] == SENT}
-        last = max((raw[1] for raw in facts if raw[0] == SENT or raw[0] == ALIKE), default=0)
-        last = max(last, max((upto for upto, _ in moments), default=0))
-        before = [raw for raw in alike if raw[1] <= sequence]
-        if before and sequence <= last and sequence not in singly:
-            yield self._sent_as((SENT, sequence, *before[-1][2:], None), None, moments)
+        moments = _Moments(facts)
+        exactly = question.root is not None
 
-    def _sent_as(
-        self, raw: Raw, lineage: Lineage | None, moments: Sequence[tuple[int, float]]
-    ) -> Sent:
-        _, sequence, event, size, services = raw[:5]
-        payload = ""
-        if isinstance(size, bytes):
-            payload, size = self._shown(event, size), len(size)
-        by = None
-        if lineage is None:
-            by = next((time for upto, time in moments if upto >= sequence), None)
+        def sent_as(sequence: int, told: Raw, lineage: Lineage | None) -> Sent:
+            if exactly:
+                by = moments.left_by(sequence) if lineage is None else None
+                return self._sent_as(sequence, told, lineage, by)
+            return self._sent_as(sequence, told, lineage, moments.about(sequence))
+
+        sequence = own_sequence(question, self._node)
+        is_told = sequence is None
+        for looked, raw in enumerate(reversed(facts)):
+            if not looked % STEP:
+                yield None
+            if raw[0] == SENT:
+                is_told = is_told or raw[1] == sequence
+                if about(self._node, raw[1], raw[2], raw[5], None):
+                    yield sent_as(raw[1], raw[2:], raw[5])
+            elif raw[0] == ALIKE:
+                if not is_told and sequence is not None and raw[1] <= sequence:
+                    is_told = True
+                    if self._has_left(sequence, raw, refusals, moments):
+                        yield sent_as(sequence, raw[2:], None)
+                elif raw[1] != sequence and about(self._node, raw[1], raw[2], None, None):
+                    yield sent_as(raw[1], raw[2:], None)
+
+    def _has_left(self, sequence: int, alike: Raw, refusals: list[Raw], moments: _Moments) -> bool:
+        """Whether a root event is one of those that a fact is about which was noted once for many: others may have
+        been refused meanwhile, and nothing else be noted of them.
+        """
+        by = moments.left_by(sequence)
+        if by is None:
+            return False
+        if sequence == alike[1]:
+            return True
+        forgotten = len(refusals) == self._ring.refusals.maxlen and by < refusals[0][4]
+        return not forgotten and not any(
+            raw[2] == sequence and raw[1] == self._node and not raw[3][1] for raw in refusals
+        )
+
+    def _sent_as(self, sequence: int, told: Raw, lineage: Lineage | None, by: float | None) -> Sent:
+        event, size, services = told[:3]
+        payload = self._ring.payloads.get(sequence)
+        shown = "" if payload is None else self._shown(event, payload)
         event_id = EventId(self._node, sequence)
-        return Sent(event_id, event, services, _ancestry_of(lineage, None), size, by, payload)
+        return Sent(event_id, event, services, _ancestry_of(lineage, None), size, by, shown)
 
-    def _key(self, question: Question) -> _Key | None:
+    def _places(self, events: set[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+        places: dict[str, tuple[tuple[str, ...], ...]] = {}
+        for service in self._services():
+            for subscription in service.subscriptions:
+                event = subscription.event.name
+                if event in events:
+                    together = tuple(handler.place for handler in subscription.handlers)
+                    places[event] = (*places.get(event, ()), together)
+        return places
+
+    def _key(self, question: Question) -> Key | None:
         if question.key is None:
             return None
         events = {
@@ -206,7 +264,8 @@ class Witness:
             for service in self._services()
             for subscription in service.subscriptions
         }
-        return _Key(*question.key, events)
+        field, value = question.key
+        return Key(field, value[:MAX_KEY], events)
 
     def _shown(self, event: str, payload: bytes) -> str:
         """A payload as JSON, its private fields left out; nothing if it can't be read any more."""
@@ -222,180 +281,134 @@ class Witness:
                 if name not in spec.private
             }
             return msgspec.json.encode(shown).decode()
-        except (msgspec.MsgspecError, TypeError, ValueError):
+        except (msgspec.MsgspecError, TypeError):
             return ""
 
-    def _pending(self, about: _About) -> Iterator[Pending]:
-        for service in self._services():
-            for arrival in list(service.unfinished):
-                subscription: Subscription = arrival.subscription
-                event_id, lineage = event_id_of(arrival), lineage_of(arrival)
-                if about(*event_id, subscription.event.name, lineage, None):
-                    above = _ancestry_of(lineage, None)
-                    for handler in subscription.handlers:
-                        yield Pending(
-                            event_id,
-                            subscription.event.name,
-                            handler.place,
-                            arrival.since,
-                            above,
-                        )
+    def _pending(
+        self, pending: Sequence[Raw], question: Question, about: About, key: Key | None
+    ) -> _Told:
+        if question.failed:
+            return
+        for looked, (arrival, event_id, lineage, since) in enumerate(pending):
+            if not looked % STEP:
+                yield None
+            subscription: Subscription = arrival.subscription
+            event, key_in = subscription.event.name, subscription.key_in
+            value = None if key is None or key_in is None else shortened(key_in(arrival))
+            if key.has(event, value) if key else about(*event_id, event, lineage, None):
+                above = _ancestry_of(lineage, None)
+                for handler in subscription.handlers:
+                    yield Pending(event_id, event, handler.place, since, above)
 
 
-class _Key(NamedTuple):
-    """The key that a question is about."""
+class _Moments:
+    """When a node's events had left, as far as it was noted."""
 
-    field: str
-    value: str
-    events: Mapping[str, str | None]
-    """By event type, the field that orders it."""
+    def __init__(self, facts: Sequence[Raw]) -> None:
+        self._upto: list[int] = []
+        self._times: list[float] = []
+        for raw in facts:
+            if raw[0] == MOMENT and (not self._upto or raw[2] > self._upto[-1]):
+                self._upto.append(raw[2])
+                self._times.append(raw[1])
 
-    def has(self, event: str, value: object) -> bool:
-        """Whether an event of that type, with that value there, is meant."""
-        return self.events.get(event) == self.field and str(value) == self.value
+    def left_by(self, sequence: int) -> float | None:
+        """When that event had left at the latest; None if it is not known."""
+        index = bisect_left(self._upto, sequence)
+        return self._times[index] if index < len(self._times) else None
+
+    def about(self, sequence: int) -> float:
+        """When that event left, roughly; if that is not known, no later than it did."""
+        index = bisect_left(self._upto, sequence)
+        if index < len(self._upto) and self._upto[index] == sequence:
+            return self._times[index]
+        return self._times[index - 1] if index else 0.0
+
+
+def _any(*_: object) -> bool:
+    return True
 
 
 def _text_of(key: object) -> str:
     return "" if key is None else str(key)[:MAX_TEXT]
 
 
-def _about(question: Question) -> _About:
-    """What tells whether a question is about an event: by its node, number and type, and its ancestry."""
-    root, event = question.root, question.event
-    prefix, suffix = question.prefix, question.suffix
-    if root is not None:
-        root_node, root_sequence = root
+def _singly(
+    facts: Sequence[Raw], question: Question, about: About, key: Key | None, since: float
+) -> _Told:
+    """What was noted of handlers one by one, and what was refused."""
+    for looked, raw in enumerate(reversed(facts)):
+        if not looked % STEP:
+            yield None
+        if raw[0] == RAN:
+            _, node, sequence, what, began, ended, ancestry, told, waits, error, value = raw
+            if (
+                ended >= since
+                and (error is not None or not question.failed)
+                and (
+                    key.has(what[0], value)
+                    if key
+                    else about(node, sequence, what[0], ancestry, told)
+                )
+            ):
+                yield Ran(
+                    EventId(node, sequence),
+                    what[0],
+                    what[1],
+                    began,
+                    ended,
+                    _ancestry_of(ancestry, told),
+                    since=waits,
+                    error=error,
+                    key=_text_of(value),
+                )
+        elif raw[0] == REFUSED and not question.failed:
+            _, node, sequence, what, at, ancestry, told, reason, value = raw
+            if at >= since and (
+                key.has(what[0], value) if key else about(node, sequence, what[0], ancestry, told)
+            ):
+                above, kind = _ancestry_of(ancestry, told), kind_of(reason)
+                event_id = EventId(node, sequence)
+                yield Refused(event_id, what[0], what[1], at, reason, kind, above, _text_of(value))
 
-        def is_below(node: str, sequence: int, _event: str, ancestry: Any, told: Any) -> bool:
-            if isinstance(ancestry, Lineage):
-                if ancestry.path is not None:
-                    return (
-                        ancestry.root_sequence == root_sequence and ancestry.root_node == root_node
-                    )
-            elif ancestry is not None and ancestry.path and told is not None:
-                if ancestry.root_node < 0:
-                    number, sequence = ancestry.cause_node, ancestry.cause_sequence
-                else:
-                    number, sequence = ancestry.root_node, ancestry.root_sequence
-                return sequence == root_sequence and told.name_of(number) == root_node
-            return sequence == root_sequence and node == root_node
 
-        return is_below
-    if prefix or suffix:
-
-        def is_named(node: str, sequence: int, *_: object) -> bool:
-            text = str(EventId(node, sequence)) if node.startswith(prefix[:20]) else ""
-            return text.startswith(prefix) and bool(text) and text.endswith(suffix)
-
-        return is_named
-
-    def is_of_type(_node: str, _sequence: int, name: str, *_: object) -> bool:
-        return name == event if event else question.failed
-
-    return is_of_type
-
-
-def _all(*_: object) -> bool:
-    return True
-
-
-def _former_account(
-    path: str, now: float, question: Question, key: _Key | None, since: float
-) -> Account | None:
-    account = former_account(path, now)
-    if account is None:
-        return None
-    shift, about = now - account.clock, _about(question)
-    facts: list[Fact] = []
-    found: dict[EventId, Found] = {}
-    for fact in account.facts:
-        moment = moment_of(fact)
-        if moment is not None and moment + shift < since:
-            continue
-        value = getattr(fact, "key", "")
-        root = fact.ancestry.root if fact.ancestry is not None else fact.event_id
-        if question.root is not None:
-            if root == question.root:
-                facts.append(fact)
-        elif key.has(fact.event, value) if key else about(*fact.event_id, fact.event, None, None):
-            _note_found(found, fact)
-    latest = sorted(found.values(), key=lambda one: one.at)
+def _ran_well(
+    batches: Sequence[Raw], question: Question, about: About, key: Key | None, since: float
+) -> _Told:
+    """What was noted of handlers together."""
     if question.failed:
-        latest = [one for one in latest if one.failed]
-    return replace(
-        account,
-        clock=now,
-        since=max(account.since + shift, since),
-        born=account.born + shift,
-        facts=tuple(shifted(fact, shift) for fact in facts[: question.most]),
-        found=tuple(replace(one, at=one.at + shift) for one in latest[-MOST_FOUND:]),
-        cut_short=len(facts) > question.most,
-    )
-
-
-def _own_sequence(question: Question, node: str) -> int | None:
-    """The sequence number of the root event of this node that the question is about."""
-    if question.root is not None:
-        return question.root.sequence if question.root.node == node else None
-    try:
-        asked = EventId.parse(question.prefix)
-    except ValueError:
-        return None
-    return asked.sequence if asked.node == node else None
-
-
-def _told_singly(raw: Raw, about: _About, key: _Key | None, since: float) -> Ran | Refused | None:
-    if raw[0] == RAN:
-        _, node, sequence, what, began, ended, ancestry, told, waits, error, value = raw
-        if ended < since or not (
-            key.has(what[0], value) if key else about(node, sequence, what[0], ancestry, told)
-        ):
-            return None
-        return Ran(
-            EventId(node, sequence),
-            what[0],
-            what[1],
-            began,
-            ended,
-            _ancestry_of(ancestry, told),
-            since=waits,
-            error=error,
-            key=_text_of(value),
-        )
-    _, node, sequence, what, at, ancestry, told, reason, value = raw
-    if at < since or not (
-        key.has(what[0], value) if key else about(node, sequence, what[0], ancestry, told)
-    ):
-        return None
-    above, kind = _ancestry_of(ancestry, told), kind_of(reason)
-    return Refused(
-        EventId(node, sequence), what[0], what[1], at, reason, kind, above, _text_of(value)
-    )
-
-
-def _ran_in(raw: Raw, question: Question, about: _About, key: _Key | None) -> Iterator[Ran]:
-    node, (event, place), sent, began, ended, sequences, keys, ancestries, told = raw
-    root = question.root
-    if root is not None and ancestries is None:
-        if node != root.node or root.sequence not in sequences:
-            return
-    elif (question.event and event != question.event) or (key and keys is None):
         return
-    for index, sequence in enumerate(sequences):
-        ancestry = None if ancestries is None else ancestries[index]
-        value = None if keys is None else keys[index]
-        if key.has(event, value) if key else about(node, sequence, event, ancestry, told):
-            yield Ran(
-                EventId(node, sequence),
-                event,
-                place,
-                began,
-                ended,
-                _ancestry_of(ancestry, told),
-                sent=sent,
-                company=len(sequences),
-                key=_text_of(value),
-            )
+    root, left = question.root, 0
+    for raw in reversed(batches):
+        if left <= 0:
+            yield None
+            left = STEP
+        node, (event, place), sent, began, ended, sequences, keys, ancestries, told = raw
+        left -= 1 + len(sequences)
+        if ended < since or (question.event and event != question.event) or (key and keys is None):
+            continue
+        if (
+            root is not None
+            and ancestries is None
+            and (node != root.node or root.sequence not in sequences)
+        ):
+            continue
+        for index in range(len(sequences) - 1, -1, -1):
+            sequence = sequences[index]
+            ancestry = None if ancestries is None else ancestries[index]
+            value = None if keys is None else keys[index]
+            if key.has(event, value) if key else about(node, sequence, event, ancestry, told):
+                yield Ran(
+                    EventId(node, sequence),
+                    event,
+                    place,
+                    began,
+                    ended,
+                    _ancestry_of(ancestry, told),
+                    sent=sent,
+                    company=len(sequences),
+                    key=_text_of(value),
+                )
 
 
 def _ancestry_of(ancestry: Lineage | Extras | None, told: Told | None) -> Ancestry | None:
@@ -417,35 +430,12 @@ def _time_of(raw: Raw) -> float | None:
     return None if at is None else cast(float, raw[at])
 
 
-def _note_found(found: dict[EventId, Found], fact: Fact) -> None:
-    before = found.get(fact.event_id)
-    root = fact.ancestry.root if fact.ancestry is not None else fact.event_id
-    failed = isinstance(fact, Ran) and fact.error is not None
-    match fact:
-        case Sent():
-            at = fact.by or 0.0
-        case Ran():
-            at = fact.ended
-        case Refused():
-            at = fact.at
-        case Pending():
-            at = fact.since or 0.0
-    if before is not None:
-        at, failed = max(at, before.at), failed or before.failed
-    key = getattr(fact, "key", "") or (before.key if before is not None else "")
-    found[fact.event_id] = Found(fact.event_id, fact.event, root, at, key, failed)
-    if len(found) > 50 * MOST_FOUND:
-        for event_id in sorted(found, key=lambda one: found[one].at)[: 25 * MOST_FOUND]:
-            del found[event_id]
-
-
-async def _in_steps(
-    facts: Sequence[Raw], weight: Callable[[Raw], int] = lambda _: 1
-) -> AsyncIterator[Raw]:
-    left = STEP
-    for fact in facts:
-        yield fact
-        left -= weight(fact)
-        if left <= 0:
-            await asyncio.sleep(0)
-            left = STEP
+def _size_of(fact: Fact) -> int:
+    """What a fact takes in an account, or a little more."""
+    path = () if fact.ancestry is None else fact.ancestry.path
+    size = FACT_BYTES + 5 * len(path) + sum(map(len, path))
+    if isinstance(fact, Sent):
+        size += 4 * len(fact.payload)
+    elif isinstance(fact, Ran) and fact.error is not None:
+        size += 4 * len(fact.error)
+    return size
