@@ -15,9 +15,9 @@ from cyclopts import Parameter
 
 from thence.app.node import Node
 from thence.app.report import NodeReport
-from thence.cascade.times import CascadeTimes
 from thence.cli.exits import CommandError, Exit
 from thence.cli.options import Debug, Json, Mesh, run_loop
+from thence.histogram import Histogram
 
 __all__ = ["Flow", "flows_between", "map_mesh"]
 
@@ -259,11 +259,11 @@ def _limits(uses: dict[str, _Use], seconds: float) -> Iterator[str]:
             yield f"{place}: {' · '.join(told)}"
 
 
-def _cascade_times(reports: list[NodeReport]) -> CascadeTimes:
-    return CascadeTimes.together(report.cascades for report in reports)
+def _cascade_times(reports: list[NodeReport]) -> Histogram:
+    return Histogram.together(report.cascades for report in reports)
 
 
-def _cascades(times: CascadeTimes) -> str:
+def _cascades(times: Histogram) -> str:
     """From a root event to the end of all that followed from it."""
     if not times.count:
         return "cascades: none sampled in the last minute"

@@ -356,6 +356,7 @@ class Admission:
 
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
         self.lossy()
+        arrival.subscription.accounts[handler].shed[reason] += 1
         what = arrival.subscription.event.name, handler.place
         ancestry, source = arrival.lineage or arrival.extras, arrival.source
         self._note_refused(

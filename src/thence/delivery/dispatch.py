@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
@@ -20,12 +21,16 @@ from msgspec import Struct
 
 from thence.cascade.settlement import ENDED, MAX_TEXT, Branch, Branches, Failure, Step, Tally
 from thence.delivery.about import about, failure_text
+from thence.delivery.accounts import MANY, Account
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.running import RUNNING
+from thence.delivery.timing import Timing
 from thence.errors import ThenceError
 from thence.events.envelope import (
+    DEFAULT,
+    FAILED,
     Arrival,
     Extras,
     Source,
@@ -43,6 +48,8 @@ __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
 
+
+DEFAULT_SECONDS = DEFAULT.seconds
 
 _sequence_in = attrgetter("sequence")
 _lineage_in = attrgetter("lineage")
@@ -81,10 +88,9 @@ class Dispatcher:
         self.observer: Observer | None = None
         self.admission = Admission(move, self._wake, branches, loops, ring)
         self._note, self._note_batch = ring.note, ring.note_batch
-        self._unnoted = False
-        """Whether something of the current batch has ended well, and is still to be noted."""
-        self._failed: list[Arrival] = []
-        """Arrivals of the current batch that were noted one by one."""
+        self._timing = Timing(self.admission.now)
+        self._sampled = self._timing.sampled
+        ring.watch = self._timing.fold
         self._loops = loops
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -97,6 +103,8 @@ class Dispatcher:
         self._arrival: Arrival | None = None
         self._handler: HostedHandler | None = None
         """What is being run by hand; the handler only when it was admitted."""
+        self._began = 0.0
+        """When that was begun; only when it was admitted."""
         self._touched: list[Subscription] = []
         self._childless: list[Arrival] = []
         """Tracked arrivals that have ended in this batch, and could cause nothing."""
@@ -118,7 +126,7 @@ class Dispatcher:
         self._processing = True
         carriers = self._carriers
         idle = carriers.idle
-        arrivals = iter(batch)
+        arrivals = iter(batch) if len(batch) == 1 else self._sampled(source, batch)
         try:
             while True:
                 carrier = idle[-1] if idle else None
@@ -139,7 +147,7 @@ class Dispatcher:
                         source.owe(
                             subscription.number, subscription.done, subscription.acknowledge_at
                         )
-                        subscription.handlers[0].handled += subscription.done
+                        subscription.account.handled += subscription.done
                         subscription.done = 0
                     self._touched.clear()
                     if self._childless:
@@ -147,7 +155,7 @@ class Dispatcher:
                 if through and carrier.context_kept:
                     break
                 if not through:
-                    self._hand_over(carrier)
+                    self._hand_over(carrier, source.sent_at if len(batch) == 1 else 0.0)
                 carriers.lose(carrier)
             # Made sense of later: here it would be done cold.
             self._note_batch(
@@ -199,7 +207,7 @@ class Dispatcher:
                 except BaseException as raised:
                     error = raised
                 if carrier.left is not None:
-                    self._end(handler, arrival, error, carrier.left)
+                    self._end(handler, arrival, error, carrier.left, carrier.left.began)
                     return
                 if extras is not None and extras.tracked:
                     if arrival.record is None and error is None:
@@ -297,6 +305,10 @@ class Dispatcher:
         one = arrival if arrival.members is None else arrival.members[-1]
         return one in handler.service.unfinished
 
+    def in_flight(self) -> Counter[Account]:
+        """How many runs have suspended and not ended, by type of event and handler."""
+        return Counter(run.arrival.subscription.accounts[run.handler] for run in self._runs)
+
     # -- the long way
 
     def _wake(self) -> None:
@@ -312,6 +324,9 @@ class Dispatcher:
                 self.process(NOWHERE, ())
 
     async def _run_admitted(self, carrier: Carrier) -> None:
+        now = self.admission.now
+        # What follows does not belong to the time that the rest of the batch took.
+        self._note_batch((NOWHERE, NOWHERE.told, 0.0, 0.0, now(), ()))
         while self._ready:
             handler, arrival = self._ready.popleft()
             if handler.queue_delay is not None and self.admission.sheds_late(handler, arrival):
@@ -322,7 +337,8 @@ class Dispatcher:
             self._arrival, self._handler = arrival, handler
             RUNNING.set((arrival, handler) if arrival.subscription.several else arrival)
             before = copy_context()
-            await self._run(handler, arrival, carrier, None)
+            self._began = began = now()
+            await self._run(handler, arrival, carrier, None, began)
             if carrier.left is not None:
                 return
             if handler.streak:
@@ -336,7 +352,12 @@ class Dispatcher:
                 return
 
     async def _run(
-        self, handler: HostedHandler, arrival: Arrival, carrier: Carrier | None, run: Run | None
+        self,
+        handler: HostedHandler,
+        arrival: Arrival,
+        carrier: Carrier | None,
+        run: Run | None,
+        began: float,
     ) -> None:
         """Run a handler for an admitted arrival: on a carrier, or in the task of ``run``.
 
@@ -357,7 +378,7 @@ class Dispatcher:
                     self._emit(handler, arrival, result, None)
         except BaseException as raised:
             error = raised
-        self._end(handler, arrival, error, run if carrier is None else carrier.left)
+        self._end(handler, arrival, error, run if carrier is None else carrier.left, began)
 
     def _process_without_carrier(self, source: Source, batch: Iterator[Arrival]) -> None:
         """All carriers are busy or not started yet: a task for each run."""
@@ -371,7 +392,7 @@ class Dispatcher:
         # In a context of its own: the present one may be that of another run, whose end let this one begin.
         run = Run(handler, arrival, began=self.admission.now())
         loop, base = self._loop, self._carriers.base
-        work = self._run(handler, arrival, None, run)
+        work = self._run(handler, arrival, None, run, run.began)
         task: asyncio.Task[None]
         if loop.get_task_factory() is None:
             # What the loop does too, in three quarters of the time.
@@ -382,16 +403,22 @@ class Dispatcher:
             run.task = task
             self._keep(run)
 
-    def _hand_over(self, carrier: Carrier) -> None:
-        """The run in progress has suspended and goes on in the carrier's own task: keep books for it."""
+    def _hand_over(self, carrier: Carrier, began: float) -> None:
+        """The run in progress has suspended and goes on in the carrier's own task: keep books for it.
+
+        ``began``: when it was begun if it was not admitted, or 0.0 for a moment ago.
+        """
         arrival, handler = self._arrival, self._handler
         assert arrival is not None
-        if handler is None:
+        if handler is not None:
+            began = self._began
+        else:
             handler = arrival.subscription.direct
             assert handler is not None
             self.admission.begun_unasked(handler, arrival)
         handler.suspended()
-        carrier.left = run = Run(handler, arrival, carrier.task, began=self.admission.now())
+        began = began or self.admission.now()
+        carrier.left = run = Run(handler, arrival, carrier.task, began=began)
         self._keep(run)
 
     def _keep(self, run: Run) -> None:
@@ -406,9 +433,9 @@ class Dispatcher:
         arrival: Arrival,
         error: BaseException | None,
         run: Run | None,
+        began: float,
     ) -> None:
         """What was admitted has been run; in a task of its own if there is a ``run``."""
-        handler.handled += 1 if arrival.members is None else len(arrival.members)
         if run is not None:
             self._runs.discard(run)
             handler.timeouts.forget(run)
@@ -417,28 +444,46 @@ class Dispatcher:
                 error = TimeoutError(
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
-        began = None if run is None else run.began
-        text = None if error is None else _told_of(error)
+        ended, text = self.admission.now(), None if error is None else _told_of(error)
         if arrival.members is None:
             subscription, source = arrival.subscription, arrival.source
+            account, what = subscription.account, subscription.what
+            if subscription.several:
+                account, what = subscription.accounts[handler], (what[0], handler.place)
+            account.handled += 1
+            account.note_took(ended - began)
+            since = arrival.since
+            if since is None:
+                # Nothing is noted when it only has to wait for a free place, but its deadline tells.
+                came = arrival.due - DEFAULT_SECONDS if arrival.extras is None else began
+            else:
+                came = since
+            account.note_delay(began - came)
+            if len(account.delays) >= MANY:
+                account.fold()
             self._note(
                 (
                     RAN,
                     source.node,
                     arrival.sequence,
-                    (subscription.event.name, handler.place)
-                    if subscription.several
-                    else subscription.what,
-                    began,
-                    self.admission.now(),
+                    what,
+                    None if run is None else began,
+                    ended,
                     arrival.lineage or arrival.extras,
                     source.told,
-                    arrival.since,
+                    since,
                     text,
                 )
             )
         else:
-            self._note_members(handler, arrival, began, text)
+            self._note_members(handler, arrival, None if run is None else began, ended, text)
+            arrival.subscription.accounts[handler].note_took(ended - began)
+            for one in arrival.members:
+                account = one.subscription.accounts[handler]
+                account.handled += 1
+                account.note_delay(began - _came(one, began))
+            if len(account.delays) >= MANY:
+                account.fold()
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
@@ -453,10 +498,14 @@ class Dispatcher:
             raise error
 
     def _note_members(
-        self, handler: HostedHandler, batch: Arrival, began: float | None, error: str | None
+        self,
+        handler: HostedHandler,
+        batch: Arrival,
+        began: float | None,
+        ended: float,
+        error: str | None,
     ) -> None:
         """Remember the end of a run for several events."""
-        ended = self.admission.now()
         for one in batch.members:
             source, what = one.source, (one.subscription.event.name, handler.place)
             ancestry = one.lineage or one.extras
@@ -477,7 +526,7 @@ class Dispatcher:
 
     def _note_failed(self, arrival: Arrival, error: BaseException) -> None:
         """Remember a failure in the short way."""
-        arrival.noted = True
+        arrival.noted = FAILED
         source, ancestry = arrival.source, arrival.lineage or arrival.extras
         what, ended = arrival.subscription.what, self.admission.now()
         self._note(
@@ -524,8 +573,11 @@ class Dispatcher:
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
         events = arrival.members or (arrival,)
-        handler.handled -= len(events)
-        opened = handler.note_failure(len(events), self.admission.now())
+        for one in events:
+            account = one.subscription.accounts[handler]
+            account.handled -= 1
+            account.failed += 1
+        opened = handler.note_failure(self.admission.now())
         name = arrival.subscription.event.name
         told = about(arrival, handler)
         event_id, root_id = told["event_id"], told["root_id"]
@@ -576,7 +628,7 @@ class Dispatcher:
             if run.arrival.record is not None:
                 self.admission.note_begun(run.handler, run.arrival)
             error = asyncio.CancelledError("cancelled before it began")
-            self._end(run.handler, run.arrival, error, run)
+            self._end(run.handler, run.arrival, error, run, run.began)
 
     def stop(self) -> None:
         """Begin no further run: what is waiting here, and what still arrives, is shed."""
@@ -591,6 +643,15 @@ class Dispatcher:
             if getcoroutinestate(run.task.get_coro()) == CORO_CREATED:
                 self._never_began(run)
         return [run.task for run in self._runs]
+
+
+def _came(arrival: Arrival, began: float) -> float:
+    """When an admitted arrival was there, as :meth:`Dispatcher._end` finds out for those that come one by one."""
+    since: float | None = arrival.since
+    if since is not None:
+        return since
+    due: float = arrival.due
+    return due - DEFAULT_SECONDS if arrival.extras is None else began
 
 
 def _told_of(error: BaseException) -> str:

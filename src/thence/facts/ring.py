@@ -29,9 +29,9 @@ Times are seconds of the node's stopwatch; but ``sent``, when the events left th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 __all__ = ["ALIKE", "MOMENT", "RAN", "REFUSED", "SENT", "Ring"]
 
@@ -67,6 +67,10 @@ class Ring:
         self.is_on = most > 0
         self.overwrote = False
         """Whether a batch is gone that others came after."""
+        self.watch: Callable[[Batches], object] = list
+        """Told of the batches, whether or not they are remembered: when each was begun, when it had ended, its
+        arrivals, and which of them are to be noted with it, by subscription.
+        """
         self._undigested: list[tuple[Any, ...]] = []
         self._room = size // 4
 
@@ -83,10 +87,13 @@ class Ring:
     def digest(self) -> None:
         """Make facts of the latest batches, which else would hold on to their events."""
         undigested, self._undigested = self._undigested, []
-        if not self.is_on:
-            return
+        watched: Batches = []
         for source, told, sent, began, ended, batch in undigested:
-            for subscription, arrivals in _by_subscription(batch):
+            groups = _by_subscription(batch)
+            watched.append((began, ended, batch, groups))
+            if not self.is_on:
+                continue
+            for subscription, arrivals in groups:
                 key_in = subscription.key_in
                 ancestries = tuple(map(_lineage_in if source.is_local else _extras_in, arrivals))
                 self.batches.append(
@@ -107,6 +114,7 @@ class Ring:
         while self._room < 0 and batches:
             self._room += BATCH_BYTES + RUN_BYTES * len(batches.popleft()[5])
             self.overwrote = True
+        self.watch(watched)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -115,7 +123,11 @@ class Ring:
             facts.clear()
 
 
-def _by_subscription(batch: Sequence[Any]) -> Iterable[tuple[Any, Sequence[Any]]]:
+Groups: TypeAlias = Iterable[tuple[Any, Sequence[Any]]]
+Batches: TypeAlias = list[tuple[float, float, Sequence[Any], Groups]]
+
+
+def _by_subscription(batch: Sequence[Any]) -> Groups:
     """The arrivals that are not noted by themselves."""
     if len(set(map(type, batch))) == 1 and not any(map(_noted_in, batch)):
         return ((batch[0].subscription, batch),)
