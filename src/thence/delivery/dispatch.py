@@ -482,8 +482,8 @@ class Dispatcher:
                 account = one.subscription.accounts[handler]
                 account.handled += 1
                 account.note_delay(began - _came(one, began))
-            if len(account.delays) >= MANY:
-                account.fold()
+                if len(account.delays) >= MANY:
+                    account.fold()
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
