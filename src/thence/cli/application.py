@@ -21,6 +21,7 @@ COMMANDS = {
         "Find loops, overlong cascades and misunderstandings, without running anything.",
     ),
     "map": ("thence.cli.map:map_mesh", "Show who is there, and what flows between them."),
+    "top": ("thence.cli.top:top", "Show what each handler does, live."),
     "limit": ("thence.cli.limit:limit", "Change a limit on live nodes."),
     "demo": ("thence.cli.demo:demo", "Play a treasure hunt on a dozen processes."),
 }
