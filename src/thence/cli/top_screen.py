@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias, cast
 
 from rich.text import Text
 from textual import on, work
@@ -130,8 +130,7 @@ class TopScreen(App[None]):
 
     @property
     def _table(self) -> DataTable[str]:
-        table: DataTable[str] = self.query_one("#table", DataTable)
-        return table
+        return cast("DataTable[str]", self.query_one("#table"))
 
     # -- what it shows
 
