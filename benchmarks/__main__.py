@@ -19,6 +19,7 @@ from benchmarks import (
     limits,
     local,
     overload,
+    recorder,
     settled,
     size,
     stopped_peer,
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Options], Benchmark]] = {
     "overload": overload.run,
     "stopped": stopped_peer.run,
     "settled": settled.run,
+    "recorder": recorder.run,
     "idle": idle.run,
 }
 SUBJECT = "thence"

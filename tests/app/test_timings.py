@@ -162,7 +162,7 @@ def spin(seconds: float) -> None:
 
 
 def account_of(rig: Rig) -> Account:
-    rig.dispatcher._note_batch.__self__.digest()  # type: ignore[attr-defined]
+    rig.dispatcher._digest()
     return rig.subscription.account
 
 

@@ -165,6 +165,7 @@ STRANGERS = {
     "no message": (frame(2, b"\xc1"), "garbage"),
     "a nested bomb": (frame(2, b"\x91" * 100_000), "garbage"),
     "an array that claims 4 GB": (frame(2, b"\xdd\xff\xff\xff\xff"), "garbage"),
+    "a text that is none": (frame(2, b"\x92\x01\xa1\xb0"), "garbage"),
     "an unknown message": (frame(2, msgspec.msgpack.encode([99, 1])), "garbage"),
     "another version": (hello(PROTOCOL + 1), "protocol"),
     "events before a Hello": (events([0, 1, ["ana", 3]]), "garbage"),
@@ -205,6 +206,7 @@ GUESTS = {
     "an event given back that was never sent": message(
         Moved("scores", "x", (msgspec.Raw(msgspec.msgpack.encode([0, 1, b"", 0, 0, 0, -1, 0])),))
     ),
+    "a text that is none": frame(2, b"\x92\x01\xa1\xb0"),
     "events that are none": frame(EVENTS, b"\xc1"),
     "events that end early": frame(EVENTS, b"\xdd\0\0\0\x05\x01"),
     "events that claim 4 GB": frame(EVENTS, b"\xdd\xff\xff\xff\xff"),
@@ -274,6 +276,7 @@ def test_a_peer_that_only_beats_is_kept() -> None:
     [
         pytest.param([0, 2, ["ana", "three", ""]], id="wrong type"),
         pytest.param([0, 2, ["ana"]], id="field missing"),
+        pytest.param([0, 2, [msgspec.Raw(b"\xa1\xb0"), 3, ""]], id="a text that is none"),
         pytest.param([0, 2], id="no body"),
         pytest.param([77, 2, ["ana", 3, ""]], id="no such subscription"),
         pytest.param("nonsense", id="no envelope"),

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import msgspec
 
+from thence.app.inquiry import Answers, ask_all
 from thence.app.lifespans import RunningLifespan
 from thence.app.limits import (
     LimitChange,
@@ -35,6 +36,7 @@ from thence.errors import ConfigurationError, NodeClosed
 from thence.events import Event
 from thence.facts import Observer
 from thence.identifiers import new_node_id
+from thence.observability.accounts import Question, decode_question
 
 __all__ = ["Node"]
 
@@ -89,6 +91,7 @@ class Node:
         self.name = self._settings.name or f"{'+'.join(names) or 'emitter'}-{os.getpid()}"
         self._runtime: Runtime | None = None
         self._lifespans: list[RunningLifespan] = []
+        self._recorder_file: str | None = None
         self._observer: Observer | None = None
         self._state = "not started"
         self._roots: RootEmits | None = None
@@ -118,7 +121,11 @@ class Node:
     async def _start(self) -> None:
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
-        answers = {"report": self._answer_report, "limit": self._answer_limit}
+        answers: dict[str, Callable[[bytes], bytes | Awaitable[bytes]]] = {
+            "report": self._answer_report,
+            "limit": self._answer_limit,
+            "account": self._answer_account,
+        }
         runtime = Runtime(
             identifier,
             self.name,
@@ -130,6 +137,8 @@ class Node:
             self._loops,
             self._settings.sample_share(),
             self._settings.recorder_bytes(),
+            self._settings.recorder_seconds(),
+            self._recorder_file,
         )
         self._runtime = runtime
         runtime.observe(self._observer)
@@ -226,6 +235,20 @@ class Node:
         if self._runtime is not None:
             self._runtime.observe(observer)
 
+    def record_to(self, path: str) -> None:
+        """Keep what the flight recorder notes in a file too, as large as the setting ``recorder`` says: it outlives
+        a crash. What the run before left there is told of beside it.
+
+        To be called before the start, which raises :exc:`ConfigurationError` if there can be no such file.
+
+        :raises NodeClosed: the node has been started.
+        """
+        if self._state != "not started":
+            raise NodeClosed(
+                f"node {self.name!r} is {self._state}: call record_to before its start"
+            )
+        self._recorder_file = path
+
     def report(self) -> NodeReport:
         """What this node is, whom it knows and what it has counted, as of now.
 
@@ -248,6 +271,22 @@ class Node:
             self._refuse()
         answers, silent = await runtime.ask_everybody("report", timeout=timeout)
         return [NodeReport.decode(answer) for answer in answers], silent
+
+    async def ask_about(self, question: Question, *, timeout: float = 1.0) -> Answers:
+        """What all nodes, this one included, remember of an event; :func:`thence.observability.assembly.assemble`
+        makes a tree of it.
+
+        :raises NodeClosed: this node is not running.
+        """
+        runtime = self._runtime
+        if runtime is None or self._state != "running":
+            self._refuse()
+        return await ask_all(runtime, question, timeout)
+
+    async def _answer_account(self, argument: bytes) -> bytes:
+        assert self._runtime is not None
+        account = await self._runtime.witness.account(decode_question(argument))
+        return account.encode()
 
     async def set_limit(
         self, place: str, limit: str, *, by: str, timeout: float = 1.0
@@ -281,7 +320,7 @@ class Node:
     def _answer_limit(self, argument: bytes) -> bytes:
         try:
             order = decode_order(argument)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return msgspec.msgpack.encode(LimitChange(self.name, "", "", "", str(error)))
         return msgspec.msgpack.encode(self._obey(order))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from thence.app.hosting import Hosting
 from thence.app.limits import LimitChange, apply_limit
@@ -23,13 +23,15 @@ from thence.delivery.emission import Emitter
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
-from thence.events import Catalog
+from thence.events import Catalog, Event, EventSpec
 from thence.facts import GuardedObserver, Observer, Ring
 from thence.histogram import Recent
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.messages import Bye, Ready
 from thence.mesh.peers import NoAnswer, Peers
 from thence.mesh.wires.contract import Wire
+from thence.observability.recorder_file import RecorderFile
+from thence.observability.witness import Witness
 
 __all__ = ["Runtime"]
 
@@ -46,11 +48,13 @@ class Runtime:
         services: Sequence[Service],
         discovery: Discovery,
         wire_for: Callable[[str], Wire],
-        answers: Mapping[str, Callable[[bytes], bytes]],
+        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]],
         budget: Budget,
         loops: LoopMode,
         sample_share: float,
         recorder_bytes: int,
+        recorder_age: float,
+        recorder_file: str | None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -63,6 +67,20 @@ class Runtime:
         self.tracker.settled = self.cascade_times.note
         self.traffic = NodeTraffic(node, name, now=now, tracker=self.tracker, answers=answers)
         self.ring = Ring(recorder_bytes)
+        self.recorder_file: RecorderFile | None = None
+        self.witness = Witness(
+            node,
+            name,
+            self.ring,
+            lambda: self.services.values(),  # noqa: PLW0108 - made below
+            self._spec_of,
+            now,
+            recorder_age,
+            f"{recorder_file}.before" if recorder_file else None,
+        )
+        if recorder_file:
+            self.recorder_file = RecorderFile(recorder_file, recorder_bytes, node, name, now())
+            self.ring.keep(self.witness.keeper(self.recorder_file.write))
         self.peers = Peers(node, self.traffic, discovery, wire_for)
         catalog, guard = Catalog(), LoopGuard(loops)
         self.table = RouteTable(
@@ -123,9 +141,7 @@ class Runtime:
     ) -> tuple[list[bytes], list[str]]:
         """What all peers answer, and the names of those that are alive and did not answer in time."""
         links = list(self.peers.links.values())
-        unlinked = [
-            peer.name for peer in self.discovery.peers() if peer.node not in self.peers.links
-        ]
+        unlinked = self.unlinked()
         replies = await asyncio.gather(
             *(self.peers.ask(link, question, argument, timeout=timeout) for link in links),
             return_exceptions=True,
@@ -140,6 +156,11 @@ class Runtime:
             else:
                 raise reply
         return answers, sorted(unlinked)
+
+    def unlinked(self) -> list[str]:
+        """The names of nodes that are there and that there is no connection to."""
+        peers = self.discovery.peers()
+        return [peer.name for peer in peers if peer.node not in self.peers.links]
 
     async def drain(self, within: float) -> bool:
         """Take no new events, and end those that are here; whether that was done ``within`` seconds."""
@@ -185,6 +206,8 @@ class Runtime:
         self.tracker.forget()
         self.traffic.forget()
         self.ring.clear()
+        if self.recorder_file is not None:
+            self.recorder_file.close()
 
     # -- the operator's hand, and those who watch
 
@@ -213,6 +236,10 @@ class Runtime:
         observer = None if observer is None else GuardedObserver(observer)
         self.emitter.observe(observer)
         self.dispatcher.observe(observer)
+
+    def _spec_of(self, event: str) -> EventSpec[Event] | None:
+        routes = self.table.routes.values()
+        return next((route.spec for route in routes if route.spec.name == event), None)
 
     def _beat(self) -> None:
         self.ring.digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -75,7 +75,7 @@ class NodeTraffic:
         *,
         now: Callable[[], float],
         tracker: Tracker,
-        answers: Mapping[str, Callable[[bytes], bytes]],
+        answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]],
     ) -> None:
         self.address = ""
         """Where this node listens."""
@@ -91,7 +91,7 @@ class NodeTraffic:
         self._node = node
         self._name = name
         self._now = now
-        self._answers: Mapping[str, Callable[[bytes], bytes]] = answers
+        self._answers: Mapping[str, Callable[[bytes], bytes | Awaitable[bytes]]] = answers
         self._decode: Callable[[bytes], list[Arrival]] | None = None
 
     def serve(self, hosting: Hosting, table: RouteTable) -> None:
@@ -173,7 +173,7 @@ class NodeTraffic:
         """More waits on that link than its peer takes."""
         self.table.set_congested(link, congested)
 
-    def answer(self, question: str, argument: bytes) -> bytes | None:
+    def answer(self, question: str, argument: bytes) -> bytes | Awaitable[bytes] | None:
         """What this node knows."""
         known = self._answers.get(question)
         return known(argument) if known is not None else None
@@ -195,7 +195,7 @@ class NodeTraffic:
             raise BadFrame("garbage", "events for a node that handles none")
         try:
             arrivals = self._decode(batch)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeDecodeError):
             arrivals = self._decode_one_by_one(link, batch)
         except (msgspec.DecodeError, RecursionError) as error:
             raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
@@ -213,12 +213,12 @@ class NodeTraffic:
         bad = 0
         try:
             envelopes = _decode_envelopes(batch)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadFrame("garbage", f"events that can't be decoded ({error})") from error
         for envelope in envelopes:
             try:
                 arrivals += self._decode(b"\x91" + envelope)
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 bad += 1
                 subscription = self._give_up(link, envelope)
                 if bad == 1:
@@ -236,11 +236,11 @@ class NodeTraffic:
         try:
             fields = _decode_envelopes(envelope)
             subscription = self.hosting.subscriptions[_decode_number(fields[0])]
-        except (msgspec.DecodeError, RecursionError, LookupError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError):
             return None
         number = subscription.number
         link.owe(number, 1, subscription.acknowledge_at)
-        with suppress(msgspec.DecodeError, LookupError):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, LookupError):
             sequence = _decode_number(fields[1])
             if subscription.answers:
                 link.judge(number, sequence, UNDECODABLE, NEVER)

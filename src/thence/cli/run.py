@@ -12,7 +12,7 @@ from thence.app.settings import Settings
 from thence.cli.exits import CommandError, Exit
 from thence.cli.logs import LogFormat, format_for, set_up_logs
 from thence.cli.options import Debug, Json, Mesh
-from thence.cli.supervisor import Supervisor, python_module
+from thence.cli.supervisor import REPLICA, Supervisor, python_module
 
 __all__ = ["run"]
 
@@ -38,6 +38,12 @@ def run(
         str | None,
         Parameter(
             help="host:port where Prometheus reads metrics (or THENCE_METRICS); port 0 for any.",
+        ),
+    ] = None,
+    recorder: Annotated[
+        str | None,
+        Parameter(
+            help="A file that keeps what the flight recorder notes over a crash; with replicas, one each: FILE-1, ..."
         ),
     ] = None,
     mesh: Mesh = None,
@@ -93,6 +99,8 @@ def run(
         settings.metrics or "",
         "--debug",
         "yes" if debug else "",
+        "--recorder",
+        "" if recorder is None else recorder + (f"-{REPLICA}" if replicas > 1 else ""),
         *services,
     ]
     return asyncio.run(_supervise(command, replicas, reload, json))

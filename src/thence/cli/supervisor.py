@@ -16,7 +16,7 @@ from thence.cli.children import send_signal
 from thence.cli.exits import Exit
 from thence.delivery.about import EACH
 
-__all__ = ["Supervisor", "python_module", "tell"]
+__all__ = ["REPLICA", "Supervisor", "python_module", "tell"]
 
 logger = logging.getLogger("thence.run")
 
@@ -24,6 +24,8 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 10.0
 HEALTHY_AFTER = 10.0
 """Seconds of life after which a crash counts as the first again."""
 KILL_AFTER = 5.0
+REPLICA = "{replica}"
+"""Stands in a command for the number of the replica, from 1 on."""
 LOOK_EVERY = 0.5
 
 
@@ -74,7 +76,9 @@ class Supervisor:
         while not self._stopping.is_set():
             began, changes = loop.time(), self._changes
             process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+                *(part.replace(REPLICA, str(number + 1)) for part in self._command),
+                stdin=asyncio.subprocess.PIPE,
+                start_new_session=True,
             )
             self._processes.add(process)
             if changes != self._changes:

@@ -65,6 +65,7 @@ async def host(
     listen: str | None,
     metrics: str | None,
     as_json: bool,
+    recorder: str | None = None,
 ) -> None:
     """Host these services until told to stop."""
     stop = asyncio.Event()
@@ -72,6 +73,8 @@ async def host(
     end_with_parent()
     async with AsyncExitStack() as stack:
         node, served = Node(*services, mesh=mesh, listen=listen), None
+        if recorder is not None:
+            node.record_to(recorder)
         if metrics:
             from thence.cli.metrics import serve
 
@@ -129,14 +132,14 @@ def main(arguments: Sequence[str]) -> int:
     """Only to be started by ``thence run``.
 
     ``--mesh MESH --listen ADDRESS --json LINES --logs FORMAT --window SECONDS --metrics PLACE --debug YES
-    MODULE:SERVICE...``
+    --recorder FILE MODULE:SERVICE...``
     """
     from thence.cli.options import run_loop
 
-    options = dict(zip(arguments[0:14:2], arguments[1:14:2], strict=True))
+    options = dict(zip(arguments[0:16:2], arguments[1:16:2], strict=True))
     set_up_logs(options["--logs"], float(options["--window"]), debug=bool(options["--debug"]))
     try:
-        services = services_of(arguments[14:])
+        services = services_of(arguments[16:])
         run_loop(
             host(
                 services,
@@ -144,6 +147,7 @@ def main(arguments: Sequence[str]) -> int:
                 options["--listen"] or None,
                 options["--metrics"] or None,
                 as_json=bool(options["--json"]),
+                recorder=options["--recorder"] or None,
             )
         )
     except (CommandError, ThenceError) as error:

@@ -16,6 +16,7 @@ from thence.delivery.hosted import HostedHandler, HostedService, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.queueing import NEVER, Queueing
 from thence.delivery.reasons import CLOSING, MOVING, OVERLOADED, QUEUE_FULL, REPLACED, kind_of
+from thence.delivery.remembering import refused
 from thence.events.envelope import (
     DEFAULT,
     Arrival,
@@ -27,7 +28,6 @@ from thence.events.envelope import (
     lineage_of,
 )
 from thence.facts import Observer, Ring
-from thence.facts.ring import REFUSED
 from thence.routing.replicas import block_of
 
 __all__ = ["Admission"]
@@ -357,20 +357,7 @@ class Admission:
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
         self.lossy()
         arrival.subscription.accounts[handler].shed[reason] += 1
-        what = arrival.subscription.event.name, handler.place
-        ancestry, source = arrival.lineage or arrival.extras, arrival.source
-        self._note_refused(
-            (
-                REFUSED,
-                source.node,
-                arrival.sequence,
-                what,
-                self.now(),
-                ancestry,
-                source.told,
-                reason,
-            )
-        )
+        self._note_refused(refused(handler, arrival, self.now(), reason))
         if self.observer is not None:
             self.observer.shed(
                 event_id_of(arrival),

@@ -19,12 +19,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from thence.cascade.settlement import ENDED, MAX_TEXT, Branch, Branches, Failure, Step, Tally
+from thence.cascade.settlement import ENDED, Branch, Branches, Failure, Step, Tally
 from thence.delivery.about import about, failure_text
 from thence.delivery.accounts import MANY, Account
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.remembering import error_text, ran
 from thence.delivery.running import RUNNING
 from thence.delivery.timing import Timing
 from thence.errors import ThenceError
@@ -40,7 +41,6 @@ from thence.events.envelope import (
     lineage_of,
 )
 from thence.facts import Observer, Ring
-from thence.facts.ring import RAN
 from thence.handling.carrier import Carrier, CarrierPool, next_job
 from thence.mesh.cork import Cork
 
@@ -87,8 +87,10 @@ class Dispatcher:
     ) -> None:
         self.observer: Observer | None = None
         self.admission = Admission(move, self._wake, branches, loops, ring)
-        self._note, self._note_batch = ring.note, ring.note_batch
-        self._timing = Timing(self.admission.now)
+        self._note, self._undigested, self._digest = ring.note, ring.undigested, ring.digest
+        self._digest_at = ring.digest_at
+        self._now = self.admission.now
+        self._timing = Timing(self._now)
         self._sampled = self._timing.sampled
         ring.watch = self._timing.fold
         self._loops = loops
@@ -158,9 +160,12 @@ class Dispatcher:
                     self._hand_over(carrier, source.sent_at if len(batch) == 1 else 0.0)
                 carriers.lose(carrier)
             # Made sense of later: here it would be done cold.
-            self._note_batch(
-                (source, source.told, source.stamp, source.sent_at, self.admission.now(), batch)
+            undigested = self._undigested
+            undigested.append(
+                (source, source.told, source.stamp, source.sent_at, self._now(), batch)
             )
+            if len(undigested) >= self._digest_at or len(batch) >= self._digest_at:
+                self._digest()
         finally:
             self._processing = False
             self._arrival = None
@@ -217,7 +222,8 @@ class Dispatcher:
                     else:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
-                    self._note_failed(arrival, error)
+                    arrival.noted = FAILED
+                    self._note(ran(handler, arrival, None, now(), error))
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -285,13 +291,9 @@ class Dispatcher:
 
     def _report_alike(self, source: Source, ended: list[Arrival], ran: float) -> None:
         subscription: Subscription = ended[0].subscription
-        # Those that don't carry their lineage tell the path to them by a number.
-        told = (
-            ended
-            if any(map(_lineage_in, ended))
-            else dict(zip(map(_path_in, ended), ended, strict=True)).values()
-        )
-        depth = max(map(depth_of, told))
+        # One of each lineage will do. On links it is a number that tells the path.
+        ways = map(id, map(_lineage_in, ended)) if source.is_local else map(_path_in, ended)
+        depth = max(map(depth_of, dict(zip(ways, ended, strict=True)).values()))
         place = subscription.handlers[0].place
         step = Step(subscription.event.name, place, self._name, 0.0, ran)
         sequences = tuple(map(_sequence_in, ended))
@@ -326,7 +328,7 @@ class Dispatcher:
     async def _run_admitted(self, carrier: Carrier) -> None:
         now = self.admission.now
         # What follows does not belong to the time that the rest of the batch took.
-        self._note_batch((NOWHERE, NOWHERE.told, 0.0, 0.0, now(), ()))
+        self._undigested.append((NOWHERE, NOWHERE.told, 0.0, 0.0, now(), ()))
         while self._ready:
             handler, arrival = self._ready.popleft()
             if handler.queue_delay is not None and self.admission.sheds_late(handler, arrival):
@@ -444,46 +446,20 @@ class Dispatcher:
                 error = TimeoutError(
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
-        ended, text = self.admission.now(), None if error is None else _told_of(error)
-        if arrival.members is None:
-            subscription, source = arrival.subscription, arrival.source
-            account, what = subscription.account, subscription.what
-            if subscription.several:
-                account, what = subscription.accounts[handler], (what[0], handler.place)
+        ended = self._now()
+        for one in arrival.members or (arrival,):
+            account: Account = one.subscription.accounts[handler]
             account.handled += 1
-            account.note_took(ended - began)
-            since = arrival.since
-            if since is None:
+            if one.since is None:
                 # Nothing is noted when it only has to wait for a free place, but its deadline tells.
-                came = arrival.due - DEFAULT_SECONDS if arrival.extras is None else began
+                came = one.due - DEFAULT_SECONDS if one.extras is None else began
             else:
-                came = since
+                came = one.since
             account.note_delay(began - came)
             if len(account.delays) >= MANY:
                 account.fold()
-            self._note(
-                (
-                    RAN,
-                    source.node,
-                    arrival.sequence,
-                    what,
-                    None if run is None else began,
-                    ended,
-                    arrival.lineage or arrival.extras,
-                    source.told,
-                    since,
-                    text,
-                )
-            )
-        else:
-            self._note_members(handler, arrival, None if run is None else began, ended, text)
-            arrival.subscription.accounts[handler].note_took(ended - began)
-            for one in arrival.members:
-                account = one.subscription.accounts[handler]
-                account.handled += 1
-                account.note_delay(began - _came(one, began))
-                if len(account.delays) >= MANY:
-                    account.fold()
+            self._note(ran(handler, one, None if run is None else began, ended, error))
+        arrival.subscription.accounts[handler].note_took(ended - began)
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
@@ -496,53 +472,6 @@ class Dispatcher:
         self.admission.ended(handler, arrival)
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
-
-    def _note_members(
-        self,
-        handler: HostedHandler,
-        batch: Arrival,
-        began: float | None,
-        ended: float,
-        error: str | None,
-    ) -> None:
-        """Remember the end of a run for several events."""
-        for one in batch.members:
-            source, what = one.source, (one.subscription.event.name, handler.place)
-            ancestry = one.lineage or one.extras
-            self._note(
-                (
-                    RAN,
-                    source.node,
-                    one.sequence,
-                    what,
-                    began,
-                    ended,
-                    ancestry,
-                    source.told,
-                    one.since,
-                    error,
-                )
-            )
-
-    def _note_failed(self, arrival: Arrival, error: BaseException) -> None:
-        """Remember a failure in the short way."""
-        arrival.noted = FAILED
-        source, ancestry = arrival.source, arrival.lineage or arrival.extras
-        what, ended = arrival.subscription.what, self.admission.now()
-        self._note(
-            (
-                RAN,
-                source.node,
-                arrival.sequence,
-                what,
-                None,
-                ended,
-                ancestry,
-                source.told,
-                None,
-                _told_of(error),
-            )
-        )
 
     def _note_handled(self, handler: HostedHandler, arrival: Arrival) -> None:
         assert self.observer is not None
@@ -568,7 +497,7 @@ class Dispatcher:
         failure = None
         if error is not None:
             event_id = str(event_id_of(arrival))
-            failure = Failure("failed", event, event_id, handler.place, _told_of(error))
+            failure = Failure("failed", event, event_id, handler.place, error_text(error, arrival))
         branch.ran(Step(event, handler.place, self._name, waited, ran), failure)
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
@@ -643,20 +572,6 @@ class Dispatcher:
             if getcoroutinestate(run.task.get_coro()) == CORO_CREATED:
                 self._never_began(run)
         return [run.task for run in self._runs]
-
-
-def _came(arrival: Arrival, began: float) -> float:
-    """When an admitted arrival was there, as :meth:`Dispatcher._end` finds out for those that come one by one."""
-    since: float | None = arrival.since
-    if since is not None:
-        return since
-    due: float = arrival.due
-    return due - DEFAULT_SECONDS if arrival.extras is None else began
-
-
-def _told_of(error: BaseException) -> str:
-    """What is remembered of an error."""
-    return failure_text(error)[:MAX_TEXT]
 
 
 class _Nowhere:

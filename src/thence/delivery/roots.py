@@ -38,7 +38,7 @@ class RootEmits:
         self._throttle = throttle
         self._routes = sender.routes
         self._cork = sender.cork
-        self._note = sender.note
+        self._note, self._notes_each = sender.note, sender.notes_each
         self._tracker = sender.tracker
         self._undecided = sender.tracker.undecided
         self._alike: Route | None = None
@@ -161,7 +161,7 @@ class RootEmits:
 
     def _note_sent(self, route: Route, payload: bytes) -> None:
         """Remember an event; it stands for those alike that follow at once."""
-        self._alike = route
+        self._alike = None if self._notes_each else route
         self._note((ALIKE, self._sender.sequence, route.name, len(payload), route.services))
 
     async def _emit_patiently(

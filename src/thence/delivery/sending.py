@@ -96,6 +96,7 @@ class Sender:
     ) -> None:
         self.observer: Observer | None = None
         self.note, self.note_refused = ring.note, ring.note_refused
+        self.notes_each = ring.notes_each
         self.refused: Counter[tuple[str, str, str]] = Counter()
         """What was not sent: by event, service (empty if it was meant for nobody yet) and reason."""
         self.lossy: Callable[[], None] = lambda: None
@@ -272,7 +273,7 @@ class Sender:
         what = emission.route.name, service
         lineage = None if emission.is_root else emission.lineage
         sequence = self.number(emission)
-        self.note_refused((REFUSED, self.node, sequence, what, now, lineage, None, reason))
+        self.note_refused((REFUSED, self.node, sequence, what, now, lineage, None, reason, None))
 
     def receipt(
         self, emission: Emission, services: Iterable[str], deliveries: Iterable[object]

@@ -10,12 +10,13 @@ soon leaves such tuples alone. What is alike is noted once for many.
     it; ``services``: where it goes; ``lineage``: None for a root event.
 ``(ALIKE, sequence, event, size, services)``
     The same for a root event, and for those with the numbers that follow of which nothing else is noted.
-``(RAN, node, sequence, what, began, ended, ancestry, told, since, error)``
+``(RAN, node, sequence, what, began, ended, ancestry, told, since, error, key)``
     A handler has ended. ``node`` and ``sequence`` tell which event, ``what`` is the event's name and the handler's
     place; ``ancestry``: a :class:`~thence.events.lineage.Lineage`, or :class:`~thence.events.envelope.Extras` whose
     numbers ``told`` explains, or None for a root event; ``began``: None if it was begun as soon as it might;
-    ``since``: when it began to wait, None if it did not; ``error``: None, or the error's type and text.
-``(REFUSED, node, sequence, what, time, ancestry, told, reason)``
+    ``since``: when it began to wait, None if it did not; ``error``: None, or the error's type and text; ``key``:
+    the value of the field that orders its type, if there is one and it is not private.
+``(REFUSED, node, sequence, what, time, ancestry, told, reason, key)``
     An event did not leave for a service, or a handler was not begun. ``what`` is the event's name and the
     handler's place, or the service, or nothing for all that wanted it.
 ``(node, what, sent, began, ended, sequences, keys, ancestries, told)``
@@ -58,6 +59,8 @@ class Ring:
     """
 
     def __init__(self, size: int) -> None:
+        self.notes_each = False
+        """Whether nothing is to be noted once for many, nor later."""
         most = size // FACT_BYTES
         self.facts: deque[tuple[Any, ...]] = deque(maxlen=most // 2)
         self.refusals: deque[tuple[Any, ...]] = deque(maxlen=most // 4)
@@ -71,22 +74,17 @@ class Ring:
         """Told of the batches, whether or not they are remembered: when each was begun, when it had ended, its
         arrivals, and which of them are to be noted with it, by subscription.
         """
-        self._undigested: list[tuple[Any, ...]] = []
+        self._add_batch = self.batches.append
+        self.undigested: list[tuple[Any, ...]] = []
+        """What came together, has been begun, and but for those arrivals that note it themselves has ended well:
+        ``(source, told, sent, began, ended, arrivals)``. Whoever adds one has them digested if there are many."""
+        self.digest_at = UNDIGESTED
         self._room = size // 4
-
-    def note_batch(self, batch: tuple[Any, ...]) -> None:
-        """Arrivals that came together have been begun, and but for those that note it themselves have ended well.
-
-        ``(source, told, sent, began, ended, arrivals)``; see :class:`~thence.events.envelope.Source`.
-        """
-        undigested = self._undigested
-        undigested.append(batch)
-        if len(undigested) >= UNDIGESTED or len(batch[5]) > UNDIGESTED:
-            self.digest()
 
     def digest(self) -> None:
         """Make facts of the latest batches, which else would hold on to their events."""
-        undigested, self._undigested = self._undigested, []
+        undigested = list(self.undigested)
+        self.undigested.clear()
         watched: Batches = []
         for source, told, sent, began, ended, batch in undigested:
             groups = _by_subscription(batch)
@@ -94,9 +92,11 @@ class Ring:
             if not self.is_on:
                 continue
             for subscription, arrivals in groups:
-                key_in = subscription.key_in
-                ancestries = tuple(map(_lineage_in if source.is_local else _extras_in, arrivals))
-                self.batches.append(
+                key_in: Callable[[Any], object] | None = subscription.key_in
+                ancestries: tuple[Any, ...] = tuple(
+                    map(_lineage_in if source.is_local else _extras_in, arrivals)
+                )
+                self._add_batch(
                     (
                         source.node,
                         subscription.what,
@@ -116,9 +116,26 @@ class Ring:
             self.overwrote = True
         self.watch(watched)
 
+    def keep(self, keep: Callable[[tuple[Any, ...]], None]) -> None:
+        """Have each fact kept elsewhere too, as soon as it is noted. To be called before anybody notes anything."""
+        self.notes_each = True
+        self.digest_at = 1
+
+        def into(
+            facts: deque[tuple[Any, ...]],
+        ) -> Callable[[tuple[Any, ...]], None]:
+            def note(fact: tuple[Any, ...]) -> None:
+                facts.append(fact)
+                keep(fact)
+
+            return note
+
+        self.note, self.note_refused = into(self.facts), into(self.refusals)
+        self._add_batch = into(self.batches)
+
     def clear(self) -> None:
         """Forget everything."""
-        self._undigested.clear()
+        self.undigested.clear()
         for facts in (self.facts, self.refusals, self.batches):
             facts.clear()
 

@@ -461,7 +461,7 @@ class Link(asyncio.Protocol):
     def _hear(self, body: bytes) -> None:
         try:
             message = decode_message(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadFrame("garbage", f"a message that can't be decoded ({error})") from error
         if not self.established:
             self._shake_hands(message)

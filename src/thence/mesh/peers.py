@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from thence.clock import stopwatch
@@ -26,6 +26,8 @@ __all__ = ["NoAnswer", "Peers", "Traffic"]
 
 logger = logging.getLogger("thence.mesh")
 
+MAX_ANSWERING = 32
+"""Questions that are being answered at once."""
 BEAT = 1.0
 """Seconds between heartbeats."""
 SILENT = 10.0
@@ -83,8 +85,8 @@ class Traffic(Protocol):
         """Whether more is waiting to be written than the peer takes."""
         ...
 
-    def answer(self, question: str, argument: bytes) -> bytes | None:
-        """The answer to a peer's question, or None when it is not known here."""
+    def answer(self, question: str, argument: bytes) -> bytes | Awaitable[bytes] | None:
+        """The answer to a peer's question, perhaps one to wait for; None when it is not known here."""
         ...
 
 
@@ -123,6 +125,8 @@ class Peers:
         self._beat_due = 0.0
         self._questions: dict[tuple[Link, int], asyncio.Future[bytes]] = {}
         self._last_question = 0
+        self._answering: set[asyncio.Task[None]] = set()
+        """What peers have asked and takes a while to answer."""
         self._closed = False
         self._bytes_written = 0
 
@@ -155,6 +159,8 @@ class Peers:
         for timer in (self._beat_timer, self._owing_timer):
             if timer is not None:
                 timer.cancel()
+        for answering in self._answering:
+            answering.cancel()
         dialers = list(self._dialers.values())
         for dialer in dialers:
             dialer.cancel()
@@ -226,7 +232,15 @@ class Peers:
         """Questions and answers stay here; the rest goes up."""
         if isinstance(message, Ask):
             content = self._traffic.answer(message.question, message.argument)
-            link.say(Answer(message.number, content is not None, content or b""))
+            if content is None or isinstance(content, bytes):
+                link.say(Answer(message.number, content is not None, content or b""))
+            elif len(self._answering) < MAX_ANSWERING:
+                task = self._loop.create_task(self._answer(link, message.number, content))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            else:
+                _never_await(content)
+                link.say(Answer(message.number, known=False))
         elif isinstance(message, Answer):
             answer = self._questions.get((link, message.number))
             if answer is None or answer.done():
@@ -239,6 +253,15 @@ class Peers:
                 )
         else:
             self._traffic.told(link, message)
+
+    async def _answer(self, link: Link, number: int, content: Awaitable[bytes]) -> None:
+        try:
+            answer = await content
+        except Exception:
+            logger.exception("a question of %r could not be answered", link)
+            link.say(Answer(number, known=False))
+        else:
+            link.say(Answer(number, True, answer))
 
     def congested(self, link: Link, congested: bool) -> None:
         """More is waiting to be written than the peer takes."""
@@ -341,6 +364,11 @@ class Peers:
                 link.beat(now, SILENT, PATIENCE)
         self._beat_due = now + BEAT
         self._beat_timer = self._loop.call_at(self._beat_due, self._beat)
+
+
+def _never_await(content: Awaitable[bytes]) -> None:
+    if isinstance(content, Coroutine):
+        content.close()
 
 
 def _name_of(link: Link) -> str:
