@@ -11,8 +11,8 @@ from thence import ConfigurationError, Event, Node, Service
 from thence.app.report import NodeReport
 from thence.app.settings import Settings
 from thence.cascade.settlement import Branches
-from thence.cascade.times import CascadeTimes
 from thence.delivery.tracking import Tracker
+from thence.histogram import Histogram
 from thence.testing import run
 
 
@@ -29,7 +29,7 @@ async def think(asked: Asked) -> None:
 
 
 def test_a_report_tells_how_long_the_cascades_took_that_were_followed() -> None:
-    async def main() -> tuple[CascadeTimes, CascadeTimes]:
+    async def main() -> tuple[Histogram, Histogram]:
         async with Node(oracle, mesh="memory:times") as host, Node(mesh="memory:times") as node:
             for seconds in (0.1, 0.2, 0.3):
                 receipt = await node.emit(Asked(seconds=seconds))
@@ -40,7 +40,7 @@ def test_a_report_tells_how_long_the_cascades_took_that_were_followed() -> None:
     assert told.count == 3
     assert told.p50 == pytest.approx(0.2, rel=0.1)
     assert told.greatest == pytest.approx(0.3, rel=0.01)
-    assert elsewhere == CascadeTimes(), "its root belongs to another node"
+    assert elsewhere == Histogram(), "its root belongs to another node"
 
 
 @pytest.mark.parametrize(

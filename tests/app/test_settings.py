@@ -14,14 +14,19 @@ from thence.app.settings import Settings
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory and an environment without settings."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MESH", "NAME", "LISTEN", "LOGS", "LOG_REPEATS"):
+    for name in ("MESH", "NAME", "LISTEN", "LOGS", "LOG_REPEATS", "METRICS"):
         monkeypatch.delenv(f"THENCE_{name}", raising=False)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("mesh", "memory:{}"), ("name", "{}"), ("listen", "tcp://{}:7000")],
+    [
+        ("mesh", "memory:{}"),
+        ("name", "{}"),
+        ("listen", "tcp://{}:7000"),
+        ("metrics", "{}:7000"),
+    ],
 )
 def test_an_argument_wins_over_the_environment_that_over_the_file_that_over_the_default(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str

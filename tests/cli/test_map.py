@@ -14,8 +14,8 @@ from tests.cli.processes import Folder
 
 from thence import Event, Node, RateLimited
 from thence.app.report import EmittedReport, HandlerReport, NodeReport, RouteReport
-from thence.cascade.times import RecentTimes
 from thence.cli.map import _document, _lines, flows_between
+from thence.histogram import Recent
 
 LIMIT = "50/s burst 1"
 
@@ -183,10 +183,10 @@ def test_the_map_of_a_live_mesh_shows_the_limits_of_what_its_nodes_emit(folder: 
 def test_the_times_of_cascades_are_told_over_all_nodes() -> None:
     nodes: list[NodeReport] = []
     for node, seconds in {"one": [0.001] * 50, "two": [0.001] * 49 + [0.25]}.items():
-        recent = RecentTimes(lambda: 0.0)
+        recent = Recent(lambda: 0.0)
         for one in seconds:
             recent.note(one)
-        nodes.append(msgspec.structs.replace(report(node=node), cascades=recent.times()))
+        nodes.append(msgspec.structs.replace(report(node=node), cascades=recent.histogram()))
     nodes.append(report(node="old"))
     told = _lines(nodes, nodes, [], [], 1.0)[1]
     assert told == (

@@ -15,6 +15,7 @@ import uvloop
 
 from thence import Event
 from thence.cascade.settlement import Branches
+from thence.clock import stopwatch
 from thence.delivery.dispatch import Dispatcher
 from thence.delivery.hosted import PROBE_AFTER, HostedHandler, HostedService, Subscription
 from thence.delivery.loop_guard import LoopGuard
@@ -92,10 +93,7 @@ class Source:
 
     def __init__(self) -> None:
         self.ended: Counter[int] = Counter()
-
-    @property
-    def sent_at(self) -> float:
-        return asyncio.get_running_loop().time()
+        self.sent_at = 0.0
 
     def owe(self, number: int, count: int, at_once: int) -> None:
         self.ended[number] += count
@@ -219,6 +217,7 @@ class Rig:
             for handler in self.service.handlers:
                 handler.streak, handler.probe = PROBE_AFTER, 0
             self.subscription.refresh()
+        self.source.sent_at = stopwatch(self.loop)()
         with self.cork:
             self.dispatcher.process(self.source, arrivals)
 

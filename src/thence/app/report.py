@@ -8,9 +8,34 @@ import msgspec
 from msgspec import Struct
 
 from thence.app.runtime import Runtime
-from thence.cascade.times import CascadeTimes
+from thence.histogram import Histogram
 
-__all__ = ["EmittedReport", "HandlerReport", "NodeReport", "RouteReport", "report_on"]
+__all__ = [
+    "AccountReport",
+    "EmittedReport",
+    "HandlerReport",
+    "NodeReport",
+    "RouteReport",
+    "report_on",
+]
+
+
+class AccountReport(Struct, frozen=True):
+    """One type of event at one handler."""
+
+    event: str
+    handled: int
+    failed: int
+    shed: dict[str, int]
+    """By reason."""
+    in_flight: int
+    """Runs that have suspended."""
+    ran: Histogram
+    """How long runs took. Of those that never suspended and came together with others a sample was timed, and each
+    counts for several.
+    """
+    waited: Histogram
+    """How long events were here before their run was begun."""
 
 
 class HandlerReport(Struct, frozen=True):
@@ -29,6 +54,10 @@ class HandlerReport(Struct, frozen=True):
     """Its own, and then its service's."""
     breaker: str = "closed"
     """"closed", or why its events are shed: "open", or "probing"."""
+    accounts: tuple[AccountReport, ...] = ()
+    """The same by type of event, with times."""
+    concurrency: int = 0
+    """Runs that may be in flight; 0 if that is not told."""
 
 
 class EmittedReport(Struct, frozen=True):
@@ -75,10 +104,16 @@ class NodeReport(Struct, frozen=True):
     """By service, the limits that all its handlers share."""
     held: int = 0
     """Events that wait here while their keys move from one replica to another."""
-    cascades: CascadeTimes = CascadeTimes()
+    cascades: Histogram = Histogram()
     """How long the cascades of root events emitted here took, in the last minute: of those that were followed to
     their end, because their receipts were kept or as a sample.
     """
+    all_cascades: Histogram = Histogram()
+    """The same since the node's start."""
+    lag: Histogram = Histogram()
+    """How late the timers of its event loop were in the last minute."""
+    all_lag: Histogram = Histogram()
+    """The same since its start."""
 
     def encode(self) -> bytes:
         """For the wire; :meth:`decode` is the inverse."""
@@ -93,6 +128,8 @@ class NodeReport(Struct, frozen=True):
 def report_on(runtime: Runtime) -> NodeReport:
     """The report of one running node."""
     table = runtime.table
+    runtime.ring.digest()
+    in_flight = runtime.dispatcher.in_flight()
     handlers = tuple(
         HandlerReport(
             service.name,
@@ -106,6 +143,18 @@ def report_on(runtime: Runtime) -> NodeReport:
             handler.backlog,
             tuple(str(gate.limit) for gate in handler.gate.gates) if handler.gate else (),
             handler.breaker.state,
+            tuple(
+                AccountReport(
+                    account.event,
+                    account.handled,
+                    account.failed,
+                    dict(account.shed),
+                    in_flight[account],
+                    *account.times(),
+                )
+                for account in handler.accounts
+            ),
+            handler.concurrency,
         )
         for service in runtime.services.values()
         for handler in service.handlers
@@ -141,5 +190,8 @@ def report_on(runtime: Runtime) -> NodeReport:
             if service.gates
         },
         held=table.held,
-        cascades=runtime.cascade_times.times(),
+        cascades=runtime.cascade_times.histogram(),
+        all_cascades=runtime.cascade_times.ever.histogram(),
+        lag=runtime.lag.times.histogram(),
+        all_lag=runtime.lag.times.ever.histogram(),
     )

@@ -13,13 +13,13 @@ import msgspec
 
 from thence.app.hosting import Hosting
 from thence.app.limits import LimitChange, apply_limit
+from thence.app.loop_lag import LoopLag
 from thence.app.losses import LossLog
 from thence.app.service import Service
 from thence.app.traffic import NodeTraffic
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.cascade.settlement import Branches
-from thence.cascade.times import RecentTimes
 from thence.clock import stopwatch
 from thence.delivery.about import EACH
 from thence.delivery.emission import Emitter
@@ -28,6 +28,7 @@ from thence.delivery.routes import RouteTable
 from thence.delivery.tracking import Tracker
 from thence.events import Catalog, Event, EventSpec
 from thence.facts import GuardedObserver, Observer, Ring
+from thence.histogram import Recent
 from thence.mesh.discovery.contract import Descriptor, Discovery
 from thence.mesh.messages import Bye, Ready
 from thence.mesh.peers import NoAnswer, Peers
@@ -68,7 +69,7 @@ class Runtime:
         self.discovery = discovery
         self.branches = Branches()
         self.tracker = Tracker(now, self.branches, sample_share)
-        self.cascade_times = RecentTimes(now)
+        self.cascade_times = Recent(now)
         self.tracker.settled = self.cascade_times.note
         self.traffic = NodeTraffic(node, name, now=now, tracker=self.tracker, answers=answers)
         self.ring = Ring(recorder_bytes)
@@ -121,6 +122,7 @@ class Runtime:
         self._losses = LossLog(name, self._count_losses)
         self.dispatcher.admission.lossy = self._losses.note
         self.emitter.tell_losses(self._losses.note)
+        self.lag = LoopLag(now)
         self.traffic.beat = self._beat
 
     # -- coming and going
@@ -131,6 +133,7 @@ class Runtime:
         descriptor = Descriptor(
             self.node, self.name, self.traffic.address, tuple(self.services), os.getpid()
         )
+        self.lag.start()
         await self.peers.join(descriptor, within=within)
 
     def open_doors(self) -> None:
@@ -210,6 +213,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Let go of everything."""
+        self.lag.close()
         self.hosting.close()
         self._losses.close()
         await self.peers.close()

@@ -17,6 +17,7 @@ from thence.budget import Budget
 from thence.cascade.loops import LoopMode
 from thence.durations import seconds
 from thence.errors import ConfigurationError
+from thence.mesh.addresses import tcp_place
 
 __all__ = ["Settings"]
 
@@ -51,6 +52,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     and JSON elsewhere."""
     log_repeats: str | float = "60s"
     """How long ``thence run`` counts the repeats of a log record before it sums them up in one; 0 to log each."""
+    metrics: str | None = None
+    """Where ``thence run`` lets Prometheus read its metrics: ``"127.0.0.1:9464"``; nowhere by default."""
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
@@ -88,6 +91,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         settings.recorder_seconds()
         settings.check_logs()
         settings.repeats_window()
+        settings.metrics_place()
         for place, limit in settings.limits.items():
             try:
                 parse_limits(limit)
@@ -180,6 +184,21 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
             return seconds(self.log_repeats)
         except ConfigurationError as error:
             raise ConfigurationError(f"log_repeats in the settings: {error}") from None
+
+    def metrics_place(self) -> tuple[str, int] | None:
+        """Host and port for metrics, or None.
+
+        :raises ConfigurationError: it is no such place.
+        """
+        if self.metrics is None:
+            return None
+        try:
+            return tcp_place(f"tcp://{self.metrics}")
+        except ConfigurationError:
+            raise ConfigurationError(
+                f'metrics={self.metrics!r}: give host and port, as in "127.0.0.1:9464" or "[::1]:9464" (port 0 takes '
+                "a free one)"
+            ) from None
 
     def override(self, **arguments: str | None) -> Settings:
         """These settings, with every argument that is not None in place of its own."""

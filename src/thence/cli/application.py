@@ -21,6 +21,7 @@ COMMANDS = {
         "Find loops, overlong cascades and misunderstandings, without running anything.",
     ),
     "map": ("thence.cli.map:map_mesh", "Show who is there, and what flows between them."),
+    "top": ("thence.cli.top:top", "Show what each handler does, live."),
     "trace": ("thence.cli.trace:trace", "Show what became of an event and of all that it caused."),
     "why": ("thence.cli.why:why", "Show the root cause of an event, and what went wrong first."),
     "limit": ("thence.cli.limit:limit", "Change a limit on live nodes."),

@@ -15,11 +15,12 @@ from cyclopts import Parameter
 
 from thence.app.node import Node
 from thence.app.report import NodeReport
-from thence.cascade.times import CascadeTimes
 from thence.cli.exits import CommandError, Exit
 from thence.cli.options import Debug, Json, Mesh, run_loop
+from thence.cli.windows import rounds, times_between
+from thence.histogram import Histogram
 
-__all__ = ["Flow", "flows_between", "map_mesh"]
+__all__ = ["Flow", "Use", "flows_between", "map_mesh", "ms_text", "rate_text", "runs_of"]
 
 
 class Flow(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ async def _map(seconds: float, mesh: str | None, as_json: bool) -> int:
 def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: float) -> list[Flow]:
     """The flows of a mesh from two rounds of reports, the busiest first."""
     sent: Counter[tuple[str, str, str]] = Counter()
-    for sign, reports in _rounds(before, after):
+    for sign, reports in rounds(before, after):
         for report in reports:
             source = _source(report)
             for route in report.routes:
@@ -89,17 +90,6 @@ def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: fl
         for source, event, target in wanted | set(sent)
     ]
     return sorted(flows, key=lambda flow: (-flow.rate, flow.source, flow.event, flow.target))
-
-
-def _rounds(
-    before: list[NodeReport], after: list[NodeReport]
-) -> tuple[tuple[int, list[NodeReport]], tuple[int, list[NodeReport]]]:
-    """What to add and what to take away for what happened in between, at nodes that told both times."""
-    both = {report.node for report in before} & {report.node for report in after}
-    return (
-        (1, [report for report in after if report.node in both]),
-        (-1, [report for report in before if report.node in both]),
-    )
 
 
 def _source(report: NodeReport) -> str:
@@ -138,14 +128,16 @@ def _lines(
     replicas = _replicas(after)
 
     total: Counter[str] = Counter()
-    for sign, reports in _rounds(before, after):
+    for sign, reports in rounds(before, after):
         for report in reports:
             for handler in report.handlers:
                 total["handled"] += sign * handler.handled
                 total["failed"] += sign * handler.failed
                 total["shed"] += sign * sum(handler.shed.values())
+    times = Histogram.together(ran for ran, _ in times_between(before, after).values())
+    p99 = f" · p99 {ms_text(times.p99)}" if times.count else ""
     title = (
-        f"{len(replicas)} services · {len(after) + len(silent)} nodes · {total['handled'] / seconds:,.0f} ev/s"
+        f"{len(replicas)} services · {len(after) + len(silent)} nodes · {total['handled'] / seconds:,.0f} ev/s{p99}"
         f" · failed {total['failed'] / seconds:,.0f}/s · shed {total['shed'] / seconds:,.0f}/s"
     )
     lines = [title, _cascades(_cascade_times(after))]
@@ -153,10 +145,10 @@ def _lines(
     for flow in flows:
         several = f" ({replicas[flow.target]} replicas)" if replicas[flow.target] > 1 else ""
         lines.append(
-            f"{flow.source:<{width}} ──{flow.event} {_rate(flow.rate)}──▶ {flow.target}{several}"
+            f"{flow.source:<{width}} ──{flow.event} {rate_text(flow.rate)}──▶ {flow.target}{several}"
         )
     lines += _limits(_emissions(before, after), seconds)
-    lines += _limits(_runs(before, after), seconds)
+    lines += _limits(runs_of(before, after), seconds)
     quiet = sorted(replicas.keys() - {f.source for f in flows} - {f.target for f in flows})
     lines += [f"{service}: no events yet" for service in quiet]
     if not replicas:
@@ -175,7 +167,7 @@ def _lines(
 
 
 @dataclass
-class _Use:
+class Use:
     """What came through at a place between two rounds of reports, and what was shed there."""
 
     let_in: int = 0
@@ -202,13 +194,13 @@ def _times(nodes: int, limit: str) -> str:
     return f"{nodes} × {limit}" if alone else limit
 
 
-def _emissions(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
+def _emissions(before: list[NodeReport], after: list[NodeReport]) -> dict[str, Use]:
     """The event types, by who emits them."""
-    uses: defaultdict[str, _Use] = defaultdict(_Use)
+    uses: defaultdict[str, Use] = defaultdict(Use)
     for report in after:
         for emitted in report.emitted:
             uses[f"{emitted.event} from {_source(report)}"].limits[emitted.limits] += 1
-    for sign, reports in _rounds(before, after):
+    for sign, reports in rounds(before, after):
         for report in reports:
             source = _source(report)
             for emitted in report.emitted:
@@ -219,9 +211,9 @@ def _emissions(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _
     return uses
 
 
-def _runs(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
+def runs_of(before: list[NodeReport], after: list[NodeReport]) -> dict[str, Use]:
     """The services, as far as they have limits, and the handlers."""
-    uses: defaultdict[str, _Use] = defaultdict(_Use)
+    uses: defaultdict[str, Use] = defaultdict(Use)
     for report in after:
         for service in report.services:
             uses[service].limits[report.service_limits.get(service, ())] += 1
@@ -230,7 +222,7 @@ def _runs(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
             shared = len(report.service_limits.get(handler.service, ()))
             use.limits[handler.limits[: len(handler.limits) - shared]] += 1
             use.breakers.add(handler.breaker)
-    for sign, reports in _rounds(before, after):
+    for sign, reports in rounds(before, after):
         for report in reports:
             for handler in report.handlers:
                 use = uses[f"{handler.service}.{handler.handler}"]
@@ -242,16 +234,16 @@ def _runs(before: list[NodeReport], after: list[NodeReport]) -> dict[str, _Use]:
     return uses
 
 
-def _limits(uses: dict[str, _Use], seconds: float) -> Iterator[str]:
+def _limits(uses: dict[str, Use], seconds: float) -> Iterator[str]:
     """What is used of limits, and what is shed, with or without one, and why."""
     for place, use in sorted(uses.items()):
         told: list[str] = []
         if use.allowed:
-            told.append(f"{_rate(max(0, use.let_in) / seconds)} of {use.allowed}")
+            told.append(f"{rate_text(max(0, use.let_in) / seconds)} of {use.allowed}")
         if not use.breakers <= {"closed"}:
             told.append("breaker open")
         told += [
-            f"shed {_rate(count / seconds)}: {reason}"
+            f"shed {rate_text(count / seconds)}: {reason}"
             for reason, count in sorted(use.shed.items())
             if count > 0
         ]
@@ -259,25 +251,27 @@ def _limits(uses: dict[str, _Use], seconds: float) -> Iterator[str]:
             yield f"{place}: {' · '.join(told)}"
 
 
-def _cascade_times(reports: list[NodeReport]) -> CascadeTimes:
-    return CascadeTimes.together(report.cascades for report in reports)
+def _cascade_times(reports: list[NodeReport]) -> Histogram:
+    return Histogram.together(report.cascades for report in reports)
 
 
-def _cascades(times: CascadeTimes) -> str:
+def _cascades(times: Histogram) -> str:
     """From a root event to the end of all that followed from it."""
     if not times.count:
         return "cascades: none sampled in the last minute"
     return (
-        f"cascades: p50 {_ms(times.p50)} · p99 {_ms(times.p99)} · greatest {_ms(times.greatest)} "
+        f"cascades: p50 {ms_text(times.p50)} · p99 {ms_text(times.p99)} · greatest {ms_text(times.greatest)} "
         f"({times.count:,} sampled in the last minute)"
     )
 
 
-def _ms(seconds: float) -> str:
+def ms_text(seconds: float) -> str:
+    """A length of time in milliseconds."""
     return f"{seconds * 1000:,.{0 if seconds >= 0.1 else 1}f} ms"
 
 
-def _rate(rate: float) -> str:
+def rate_text(rate: float) -> str:
+    """Events a second."""
     return f"{rate:,.0f}/s" if rate >= 10 or rate == 0 else f"{rate:.1f}/s"
 
 

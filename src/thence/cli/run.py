@@ -34,6 +34,12 @@ def run(
             help="How to log on stderr (or THENCE_LOGS); by default pretty on a terminal, else json.",
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        Parameter(
+            help="host:port where Prometheus reads metrics (or THENCE_METRICS); port 0 for any.",
+        ),
+    ] = None,
     recorder: Annotated[
         str | None,
         Parameter(
@@ -67,7 +73,14 @@ def run(
             raise CommandError(
                 f"{service!r}: write MODULE:SERVICE, for example scores:scores", Exit.USAGE
             )
-    settings = Settings.read().override(logs=logs)
+    settings = Settings.read().override(logs=logs, metrics=metrics)
+    place = settings.metrics_place()
+    if place is not None and place[1] and replicas > 1:
+        raise CommandError(
+            f"--metrics {settings.metrics} with {replicas} replicas: use port 0, they can't share one; each says "
+            "which it took when it is ready",
+            Exit.USAGE,
+        )
     form, window = format_for(settings.logs, sys.stderr), settings.repeats_window()
     set_up_logs(form, window, debug=debug)
     command = [
@@ -82,6 +95,8 @@ def run(
         form,
         "--window",
         str(window),
+        "--metrics",
+        settings.metrics or "",
         "--debug",
         "yes" if debug else "",
         "--recorder",

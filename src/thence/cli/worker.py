@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from thence.app.node import Node
 from thence.app.service import Service
@@ -63,6 +63,7 @@ async def host(
     services: Sequence[Service],
     mesh: str | None,
     listen: str | None,
+    metrics: str | None,
     as_json: bool,
     recorder: str | None = None,
 ) -> None:
@@ -70,12 +71,20 @@ async def host(
     stop = asyncio.Event()
     stop_on_signals(stop)
     end_with_parent()
-    node = Node(*services, mesh=mesh, listen=listen)
-    if recorder is not None:
-        node.record_to(recorder)
-    async with node:
+    async with AsyncExitStack() as stack:
+        node, served = Node(*services, mesh=mesh, listen=listen), None
+        if recorder is not None:
+            node.record_to(recorder)
+        if metrics:
+            from thence.cli.metrics import serve
+
+            # Before the node starts, so that it ends after that: how a node drains is of interest.
+            served = serve(node.report, metrics)
+            stack.push_async_callback(served.close)
+        await stack.enter_async_context(node)
         report = node.report()
-        logger.info("%s is ready: %d peers", node.name, len(report.peers), extra=EACH)
+        where = f"; metrics at http://{served.address}/metrics" if served is not None else ""
+        logger.info("%s is ready: %d peers%s", node.name, len(report.peers), where, extra=EACH)
         if as_json:
             tell(
                 "ready",
@@ -84,6 +93,7 @@ async def host(
                 node=report.node,
                 address=report.address,
                 services=report.services,
+                **({} if served is None else {"metrics": served.address}),
             )
         await stop.wait()
         logger.info("%s is draining", node.name)
@@ -121,20 +131,21 @@ def services_of(specifications: Sequence[str]) -> list[Service]:
 def main(arguments: Sequence[str]) -> int:
     """Only to be started by ``thence run``.
 
-    ``--mesh MESH --listen ADDRESS --json LINES --logs FORMAT --window SECONDS --debug YES --recorder FILE
-    MODULE:SERVICE...``
+    ``--mesh MESH --listen ADDRESS --json LINES --logs FORMAT --window SECONDS --metrics PLACE --debug YES
+    --recorder FILE MODULE:SERVICE...``
     """
     from thence.cli.options import run_loop
 
-    options = dict(zip(arguments[0:14:2], arguments[1:14:2], strict=True))
+    options = dict(zip(arguments[0:16:2], arguments[1:16:2], strict=True))
     set_up_logs(options["--logs"], float(options["--window"]), debug=bool(options["--debug"]))
     try:
-        services = services_of(arguments[14:])
+        services = services_of(arguments[16:])
         run_loop(
             host(
                 services,
                 options["--mesh"] or None,
                 options["--listen"] or None,
+                options["--metrics"] or None,
                 as_json=bool(options["--json"]),
                 recorder=options["--recorder"] or None,
             )

@@ -356,6 +356,7 @@ class Admission:
 
     def _note_shed(self, handler: HostedHandler, arrival: Arrival, reason: str) -> None:
         self.lossy()
+        arrival.subscription.accounts[handler].shed[reason] += 1
         self._note_refused(refused(handler, arrival, self.now(), reason))
         if self.observer is not None:
             self.observer.shed(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from inspect import CORO_CREATED, getcoroutinestate
@@ -20,13 +21,17 @@ from msgspec import Struct
 
 from thence.cascade.settlement import ENDED, Branch, Branches, Failure, Step, Tally
 from thence.delivery.about import about, failure_text
+from thence.delivery.accounts import MANY, Account
 from thence.delivery.admission import Admission
 from thence.delivery.hosted import HostedHandler, Subscription
 from thence.delivery.loop_guard import LoopGuard
 from thence.delivery.remembering import error_text, ran
 from thence.delivery.running import RUNNING
+from thence.delivery.timing import Timing
 from thence.errors import ThenceError
 from thence.events.envelope import (
+    DEFAULT,
+    FAILED,
     Arrival,
     Extras,
     Source,
@@ -43,6 +48,8 @@ __all__ = ["Dispatcher"]
 
 logger = logging.getLogger("thence.handling")
 
+
+DEFAULT_SECONDS = DEFAULT.seconds
 
 _sequence_in = attrgetter("sequence")
 _lineage_in = attrgetter("lineage")
@@ -83,6 +90,9 @@ class Dispatcher:
         self._note, self._undigested, self._digest = ring.note, ring.undigested, ring.digest
         self._digest_at = ring.digest_at
         self._now = self.admission.now
+        self._timing = Timing(self._now)
+        self._sampled = self._timing.sampled
+        ring.watch = self._timing.fold
         self._loops = loops
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -95,6 +105,8 @@ class Dispatcher:
         self._arrival: Arrival | None = None
         self._handler: HostedHandler | None = None
         """What is being run by hand; the handler only when it was admitted."""
+        self._began = 0.0
+        """When that was begun; only when it was admitted."""
         self._touched: list[Subscription] = []
         self._childless: list[Arrival] = []
         """Tracked arrivals that have ended in this batch, and could cause nothing."""
@@ -116,7 +128,7 @@ class Dispatcher:
         self._processing = True
         carriers = self._carriers
         idle = carriers.idle
-        arrivals = iter(batch)
+        arrivals = iter(batch) if len(batch) == 1 else self._sampled(source, batch)
         try:
             while True:
                 carrier = idle[-1] if idle else None
@@ -137,7 +149,7 @@ class Dispatcher:
                         source.owe(
                             subscription.number, subscription.done, subscription.acknowledge_at
                         )
-                        subscription.handlers[0].handled += subscription.done
+                        subscription.account.handled += subscription.done
                         subscription.done = 0
                     self._touched.clear()
                     if self._childless:
@@ -145,7 +157,7 @@ class Dispatcher:
                 if through and carrier.context_kept:
                     break
                 if not through:
-                    self._hand_over(carrier)
+                    self._hand_over(carrier, source.sent_at if len(batch) == 1 else 0.0)
                 carriers.lose(carrier)
             # Made sense of later: here it would be done cold.
             undigested = self._undigested
@@ -200,7 +212,7 @@ class Dispatcher:
                 except BaseException as raised:
                     error = raised
                 if carrier.left is not None:
-                    self._end(handler, arrival, error, carrier.left)
+                    self._end(handler, arrival, error, carrier.left, carrier.left.began)
                     return
                 if extras is not None and extras.tracked:
                     if arrival.record is None and error is None:
@@ -210,7 +222,7 @@ class Dispatcher:
                     else:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
-                    arrival.noted = True
+                    arrival.noted = FAILED
                     self._note(ran(handler, arrival, None, now(), error_text(error, arrival)))
                 if not subscription.done:
                     self._touched.append(subscription)
@@ -295,6 +307,10 @@ class Dispatcher:
         one = arrival if arrival.members is None else arrival.members[-1]
         return one in handler.service.unfinished
 
+    def in_flight(self) -> Counter[Account]:
+        """How many runs have suspended and not ended, by type of event and handler."""
+        return Counter(run.arrival.subscription.accounts[run.handler] for run in self._runs)
+
     # -- the long way
 
     def _wake(self) -> None:
@@ -310,6 +326,9 @@ class Dispatcher:
                 self.process(NOWHERE, ())
 
     async def _run_admitted(self, carrier: Carrier) -> None:
+        now = self.admission.now
+        # What follows does not belong to the time that the rest of the batch took.
+        self._undigested.append((NOWHERE, NOWHERE.told, 0.0, 0.0, now(), ()))
         while self._ready:
             handler, arrival = self._ready.popleft()
             if handler.queue_delay is not None and self.admission.sheds_late(handler, arrival):
@@ -320,7 +339,8 @@ class Dispatcher:
             self._arrival, self._handler = arrival, handler
             RUNNING.set((arrival, handler) if arrival.subscription.several else arrival)
             before = copy_context()
-            await self._run(handler, arrival, carrier, None)
+            self._began = began = now()
+            await self._run(handler, arrival, carrier, None, began)
             if carrier.left is not None:
                 return
             if handler.streak:
@@ -334,7 +354,12 @@ class Dispatcher:
                 return
 
     async def _run(
-        self, handler: HostedHandler, arrival: Arrival, carrier: Carrier | None, run: Run | None
+        self,
+        handler: HostedHandler,
+        arrival: Arrival,
+        carrier: Carrier | None,
+        run: Run | None,
+        began: float,
     ) -> None:
         """Run a handler for an admitted arrival: on a carrier, or in the task of ``run``.
 
@@ -355,7 +380,7 @@ class Dispatcher:
                     self._emit(handler, arrival, result, None)
         except BaseException as raised:
             error = raised
-        self._end(handler, arrival, error, run if carrier is None else carrier.left)
+        self._end(handler, arrival, error, run if carrier is None else carrier.left, began)
 
     def _process_without_carrier(self, source: Source, batch: Iterator[Arrival]) -> None:
         """All carriers are busy or not started yet: a task for each run."""
@@ -369,7 +394,7 @@ class Dispatcher:
         # In a context of its own: the present one may be that of another run, whose end let this one begin.
         run = Run(handler, arrival, began=self.admission.now())
         loop, base = self._loop, self._carriers.base
-        work = self._run(handler, arrival, None, run)
+        work = self._run(handler, arrival, None, run, run.began)
         task: asyncio.Task[None]
         if loop.get_task_factory() is None:
             # What the loop does too, in three quarters of the time.
@@ -380,16 +405,22 @@ class Dispatcher:
             run.task = task
             self._keep(run)
 
-    def _hand_over(self, carrier: Carrier) -> None:
-        """The run in progress has suspended and goes on in the carrier's own task: keep books for it."""
+    def _hand_over(self, carrier: Carrier, began: float) -> None:
+        """The run in progress has suspended and goes on in the carrier's own task: keep books for it.
+
+        ``began``: when it was begun if it was not admitted, or 0.0 for a moment ago.
+        """
         arrival, handler = self._arrival, self._handler
         assert arrival is not None
-        if handler is None:
+        if handler is not None:
+            began = self._began
+        else:
             handler = arrival.subscription.direct
             assert handler is not None
             self.admission.begun_unasked(handler, arrival)
         handler.suspended()
-        carrier.left = run = Run(handler, arrival, carrier.task, began=self.admission.now())
+        began = began or self.admission.now()
+        carrier.left = run = Run(handler, arrival, carrier.task, began=began)
         self._keep(run)
 
     def _keep(self, run: Run) -> None:
@@ -404,9 +435,9 @@ class Dispatcher:
         arrival: Arrival,
         error: BaseException | None,
         run: Run | None,
+        began: float,
     ) -> None:
         """What was admitted has been run; in a task of its own if there is a ``run``."""
-        handler.handled += 1 if arrival.members is None else len(arrival.members)
         if run is not None:
             self._runs.discard(run)
             handler.timeouts.forget(run)
@@ -415,11 +446,21 @@ class Dispatcher:
                 error = TimeoutError(
                     f"did not end within its timeout of {handler.spec.policy.timeout:g} s"
                 )
-        began = None if run is None else run.began
-        ended = self.admission.now()
+        ended = self._now()
         text = None if error is None else error_text(error, arrival)
         for one in arrival.members or (arrival,):
-            self._note(ran(handler, one, began, ended, text))
+            account: Account = one.subscription.accounts[handler]
+            account.handled += 1
+            if one.since is None:
+                # Nothing is noted when it only has to wait for a free place, but its deadline tells.
+                came = one.due - DEFAULT_SECONDS if one.extras is None else began
+            else:
+                came = one.since
+            account.note_delay(began - came)
+            if len(account.delays) >= MANY:
+                account.fold()
+            self._note(ran(handler, one, None if run is None else began, ended, text))
+        arrival.subscription.accounts[handler].note_took(ended - began)
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:
@@ -462,8 +503,11 @@ class Dispatcher:
 
     def _note_failure(self, handler: HostedHandler, arrival: Arrival, error: BaseException) -> None:
         events = arrival.members or (arrival,)
-        handler.handled -= len(events)
-        opened = handler.note_failure(len(events), self.admission.now())
+        for one in events:
+            account = one.subscription.accounts[handler]
+            account.handled -= 1
+            account.failed += 1
+        opened = handler.note_failure(self.admission.now())
         name = arrival.subscription.event.name
         told = about(arrival, handler)
         event_id, root_id = told["event_id"], told["root_id"]
@@ -514,7 +558,7 @@ class Dispatcher:
             if run.arrival.record is not None:
                 self.admission.note_begun(run.handler, run.arrival)
             error = asyncio.CancelledError("cancelled before it began")
-            self._end(run.handler, run.arrival, error, run)
+            self._end(run.handler, run.arrival, error, run, run.began)
 
     def stop(self) -> None:
         """Begin no further run: what is waiting here, and what still arrives, is shed."""

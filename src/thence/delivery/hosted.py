@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from typing import Any
 
+from thence.delivery.accounts import Account
 from thence.delivery.lines import FairLine, Line, PlainLine
 from thence.delivery.ownership import Ownership
 from thence.events import PRIORITIES, EventSpec
@@ -32,6 +33,7 @@ class HostedHandler:
     """One handler of a hosted service."""
 
     __slots__ = (
+        "accounts",
         "alarm",
         "always_suspends",
         "batch",
@@ -42,10 +44,8 @@ class HostedHandler:
         "call",
         "concurrency",
         "declared",
-        "failed",
         "gate",
         "gates",
-        "handled",
         "in_flight",
         "is_plain",
         "line",
@@ -118,11 +118,22 @@ class HostedHandler:
         self.streak = PROBE_AFTER if spec.suspends else 0
         """Suspensions in a row, up to where a task is given from the start."""
         self.probe = 0
-        self.handled = self.failed = 0
+        self.accounts: list[Account] = []
+        """One for each type of event."""
         self.loops = 0
         """Arrivals that came back to it more often than it allows, whatever became of them."""
         self.shed: Counter[str] = Counter()
         self.assemble()
+
+    @property
+    def handled(self) -> int:
+        """Events whose runs have ended well."""
+        return sum(account.handled for account in self.accounts)
+
+    @property
+    def failed(self) -> int:
+        """Events whose runs have failed."""
+        return sum(account.failed for account in self.accounts)
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -195,9 +206,8 @@ class HostedHandler:
         self.probe += 1
         return self.always_suspends or bool(self.probe & 63)
 
-    def note_failure(self, events: int, now: float) -> bool:
-        """A run for so many events has failed. Whether the breaker has opened by that."""
-        self.failed += events
+    def note_failure(self, now: float) -> bool:
+        """A run has failed. Whether the breaker has opened by that."""
         opened = self.breaker.failed(self.handled, now)
         if opened:
             self._refresh()
@@ -255,6 +265,8 @@ class Subscription:
     """One type of event that a hosted service wants, and the handlers it goes to."""
 
     __slots__ = (
+        "account",
+        "accounts",
         "acknowledge_at",
         "answers",
         "arrival",
@@ -290,6 +302,9 @@ class Subscription:
         self.number = number
         self.service = service
         self.handlers = handlers
+        self.accounts = {handler: Account(event.name) for handler in handlers}
+        self.account = self.accounts[handlers[0]]
+        """The first handler's, which mostly is the only one."""
         self.what = event.name, handlers[0].place
         """What the recorder is told of a run, where there is one handler."""
         shows_key = event.key is not None and event.key not in event.private
@@ -325,6 +340,7 @@ class Subscription:
         """The handler, when all that an arrival needs to begin is a free place."""
         for handler in handlers:
             handler.subscriptions.append(self)
+            handler.accounts.append(self.accounts[handler])
         self.refresh()
 
     def key_of(self, arrival: Arrival) -> Hashable:

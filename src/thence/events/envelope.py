@@ -21,6 +21,7 @@ from thence.identifiers import EventId
 
 __all__ = [
     "DEFAULT",
+    "FAILED",
     "STALE",
     "TRACKED",
     "UNKNOWN_NODE",
@@ -43,6 +44,8 @@ DEFAULT = Budget()
 """What an envelope means that says nothing about it."""
 UNKNOWN_NODE = "0" * 20
 UNKNOWN_PATH = Path(None, "?")
+FAILED = 2
+"""What :attr:`Arrival.noted` says of what has failed where it was begun."""
 FARTHEST = 2**53
 """Milliseconds that a deadline may be from when a stopwatch began: as many as a float tells apart."""
 
@@ -155,7 +158,7 @@ class Arrival(Struct, array_like=True, eq=False, gc=False):
     record: Any = None
     """If it is tracked, the :class:`thence.cascade.settlement.Branch` that it is."""
     noted: Any = None
-    """Whether the recorder is told of it by itself, and not with the batch that it came in."""
+    """Whether the recorder is told of it by itself, and not with the batch that it came in; or :data:`FAILED`."""
     left: Any = None
     """By handler, how many handler starts its run may still cause, where it has paid for some."""
 

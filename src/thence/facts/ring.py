@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from enum import Enum
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 __all__ = ["ALIKE", "MOMENT", "RAN", "REFUSED", "SENT", "Ring", "shortened"]
@@ -87,6 +87,10 @@ class Ring:
         self.is_on = most > 0
         self.overwrote = False
         """Whether a batch is gone that others came after."""
+        self.watch: Callable[[Batches], object] = list
+        """Told of the batches, whether or not they are remembered: when each was begun, when it had ended, its
+        arrivals, and which of them are to be noted with it, by subscription.
+        """
         self._add_batch = self.batches.append
         self.undigested: list[tuple[Any, ...]] = []
         """What came together, has been begun, and but for those arrivals that note it themselves has ended well:
@@ -107,10 +111,13 @@ class Ring:
         """Make facts of the latest batches, which else would hold on to their events."""
         undigested = list(self.undigested)
         self.undigested.clear()
-        if not self.is_on:
-            return
+        watched: Batches = []
         for source, told, sent, began, ended, batch in undigested:
-            for subscription, arrivals in _by_subscription(batch):
+            groups = _by_subscription(batch)
+            watched.append((began, ended, batch, groups))
+            if not self.is_on:
+                continue
+            for subscription, arrivals in groups:
                 key_in: Callable[[Any], object] | None = subscription.key_in
                 ancestries: tuple[Any, ...] = tuple(
                     map(_lineage_in if source.is_local else _extras_in, arrivals)
@@ -133,6 +140,7 @@ class Ring:
         while self._room < 0 and batches:
             self._room += BATCH_BYTES + RUN_BYTES * len(batches.popleft()[5])
             self.overwrote = True
+        self.watch(watched)
 
     def keep(self, keep: Callable[[tuple[Any, ...]], None]) -> None:
         """Have each fact kept elsewhere too, as soon as it is noted. To be called before anybody notes anything."""
@@ -176,7 +184,11 @@ def shortened(key: object) -> object:
     return str(key)[:MAX_KEY]
 
 
-def _by_subscription(batch: Sequence[Any]) -> Iterable[tuple[Any, Sequence[Any]]]:
+Groups: TypeAlias = Iterable[tuple[Any, Sequence[Any]]]
+Batches: TypeAlias = list[tuple[float, float, Sequence[Any], Groups]]
+
+
+def _by_subscription(batch: Sequence[Any]) -> Groups:
     """The arrivals that are not noted by themselves."""
     if len(set(map(type, batch))) == 1 and not any(map(_noted_in, batch)):
         return ((batch[0].subscription, batch),)

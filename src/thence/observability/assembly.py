@@ -295,7 +295,9 @@ class _Tree:
                 unsent[one.node].append(one)
             one.handlings = list(self._handlings[one.event_id].values())
         for node, events in sorted(unsent.items()):
-            told = f"nobody told where all {node or 'a node that has left'} sent {_called(events[0])}"
+            told = (
+                f"nobody told where all {node or 'a node that has left'} sent {_called(events[0])}"
+            )
             # Who has left can't be asked by anybody; what all others know is all there is.
             (self.gaps if node else self.remarks).append(told + _and_more(len(events)))
         unknown = [
