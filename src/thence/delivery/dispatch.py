@@ -210,7 +210,7 @@ class Dispatcher:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
                     arrival.noted = True
-                    self._note(ran(handler, arrival, None, now(), error))
+                    self._note(ran(handler, arrival, None, now(), error_text(error, arrival)))
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -420,8 +420,9 @@ class Dispatcher:
                 )
         began = None if run is None else run.began
         ended = self.admission.now()
+        told = None if error is None else error_text(error, arrival)
         for one in arrival.members or (arrival,):
-            self._note(ran(handler, one, began, ended, error))
+            self._note(ran(handler, one, began, ended, told))
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:

@@ -18,11 +18,14 @@ def ran(
     arrival: Arrival,
     began: float | None,
     ended: float,
-    error: BaseException | None,
+    error: str | None,
 ) -> tuple[Any, ...]:
-    """A handler has ended; see :mod:`thence.facts.ring`."""
+    """A handler has ended, with what :func:`error_text` makes of its error; see :mod:`thence.facts.ring`."""
     subscription: Subscription = arrival.subscription
     source: Source = arrival.source
+    since = arrival.since
+    if since is None and began is None:  # it was begun as it was read
+        since = source.read_at or source.sent_at or None
     return (
         RAN,
         source.node,
@@ -32,8 +35,8 @@ def ran(
         ended,
         arrival.lineage or arrival.extras,
         source.told,
-        arrival.since,
-        None if error is None else error_text(error, arrival),
+        since,
+        error,
         None if subscription.key_in is None else subscription.key_in(arrival),
     )
 
@@ -56,9 +59,9 @@ def refused(handler: HostedHandler, arrival: Arrival, at: float, reason: str) ->
 
 
 def error_text(error: BaseException, arrival: Arrival) -> str:
-    """Type and message of an error, without what is private of its event."""
+    """Type and message of an error, without what is private of its event, or of any of those it came with."""
     text = failure_text(error)
     if arrival.subscription.event.private:
-        for hidden in PrivateValues([arrival.body]).texts():
+        for hidden in PrivateValues([one.body for one in arrival.members or (arrival,)]).texts():
             text = text.replace(hidden, "•••")
     return text[:MAX_TEXT]

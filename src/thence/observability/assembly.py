@@ -78,6 +78,8 @@ class Occurrence(Struct, eq=False):
     """When, in seconds after the root."""
     size: int | None = None
     payload: str = ""
+    key: str = ""
+    """The value of the field that orders its type, if there is one and it is not private."""
     ancestry: Ancestry | None = None
     handlings: list[Handling] = []
     is_known: bool = False
@@ -198,6 +200,8 @@ class _Tree:
         one = self._event(fact.event_id, above if fact.event_id != self._root else None)
         one.event = one.event or fact.event
         one.is_known = True
+        if isinstance(fact, Ran | Refused):
+            one.key = one.key or fact.key
         ahead = self._ahead[account.node]
         match fact:
             case Sent(services=services, size=size, by=by, payload=payload):
@@ -233,7 +237,9 @@ class _Tree:
             ),
         )
         if fact.sent is not None and fact.event_id.node in self._ahead:
-            one.at = fact.sent + self._ahead[fact.event_id.node]
+            # It left for each service in a batch of its own.
+            left = fact.sent + self._ahead[fact.event_id.node]
+            one.at = left if one.at is None else min(left, one.at)
         elif received is not None and one.at is None:
             one.at = received + ahead
         self._note_time(received + ahead if received is not None else fact.ended + ahead)
@@ -276,6 +282,12 @@ class _Tree:
         for one in sorted(self._events.values(), key=_order):
             if one is not top:
                 self._plant(one, top)
+        for one in top.walk():
+            for handling in one.handlings:
+                if handling.outcome == "unknown":
+                    name = one.event or str(one.event_id)
+                    place = handling.place or "an unknown handler"
+                    self.gaps.append(f"nobody told what became of {name} at {place}")
         return top
 
     def _plant_cause(self, one: Occurrence) -> None:
@@ -304,7 +316,13 @@ class _Tree:
             if handling.place == place:
                 handling.consequences.append(one)
                 return
-        handling = Handling(place, "", "unknown", "nobody told how this handler ended")
+        untold = "nobody told how this handler ended"
+        for handling in cause.handlings:
+            if handling.outcome == "unknown" and handling.place == place.partition(".")[0]:
+                handling.place, handling.reason = place, untold
+                handling.consequences.append(one)
+                return
+        handling = Handling(place, "", "unknown", untold)
         handling.consequences.append(one)
         cause.handlings.append(handling)
 

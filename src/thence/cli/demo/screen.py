@@ -269,6 +269,7 @@ def _account(account: Account) -> list[str]:
         *_reasons(account.not_sent),
         *_reasons(account.cut_off),
         f"{account.sent:,} sent {_sign(account.sent, ends)} {ended}",
+        *(f"    {number:>9,} {place}: failed" for place, number in account.failed_at.items()),
         *_reasons(account.shed_at),
         *_reasons(account.cut_at),
         f"{claims.claimed:,} claims {_sign(claims.claimed, claims.decided)} {claims.decided:,} decided",
