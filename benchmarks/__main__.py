@@ -18,6 +18,7 @@ from benchmarks import (
     idle,
     limits,
     local,
+    noise,
     overload,
     settled,
     size,
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[Options], Benchmark]] = {
     "overload": overload.run,
     "stopped": stopped_peer.run,
     "settled": settled.run,
+    "noise": noise.run,
     "idle": idle.run,
 }
 SUBJECT = "thence"

@@ -78,7 +78,7 @@ def demo(
     """Play a treasure hunt: every service a process of its own, and no broker between them.
 
     Ends with figures, with an account of every event, and with what 'thence why' says of the slowest cascade and of
-    the last failure, if there is any. Exit code 1: the account does not balance.
+    a failure, if there is any. Exit code 1: the account does not balance.
     """
     if seconds < 1:
         raise CommandError(f"--seconds {seconds:g}: give at least 1", Exit.USAGE)

@@ -52,7 +52,7 @@ class Whys(Struct):
             what = f"the slowest cascade that is remembered took {self.seconds * 1000:.1f} ms:"
             lines += [*_asked(what, self.slowest, option), *why_lines(self.slowest, width)]
         if self.failed is not None:
-            what = "the last failure:"
+            what = "a failure, the latest of those nearest to their root:"
             lines += [*_asked(what, self.failed, option), *why_lines(self.failed, width)]
         if self.untold:
             lines += [Text(), Text(f"thence why has no answer: {self.untold}", "yellow")]
@@ -67,30 +67,39 @@ async def ask_why(mesh: str, cascades: Sequence[Cascade], *, failed: bool) -> Wh
     whys = Whys()
     try:
         async with Node(mesh=mesh, name="thence demo") as node:
-            await _ask_slowest(node, cascades, whys)
+            whole = await _remembered(node, cascades) if cascades else []
+            if whole:
+                slowest = max(whole, key=lambda cascade: cascade.seconds)
+                last = max(slowest.endings, key=lambda ending: ending.at)
+                whys.slowest = _if_found(await inquire(node, last.event_id, None, failed=False))
+                whys.seconds = slowest.seconds
+            elif cascades:
+                whys.untold = (
+                    "no cascade is remembered whole any more: play with a larger THENCE_RECORDER"
+                )
             if failed:
-                whys.failed = _if_found(await inquire(node, None, None, failed=True))
+                chosen = _failed_in(whole)
+                inquiry = await inquire(node, chosen, None, failed=chosen is None)
+                whys.failed = _if_found(inquiry)
     except (CommandError, ThenceError) as error:
         whys.untold = str(error)
     return whys
 
 
-async def _ask_slowest(node: Node, cascades: Sequence[Cascade], whys: Whys) -> None:
-    if not cascades:
-        return
-    # Of those that no node can have forgotten anything of.
+async def _remembered(node: Node, cascades: Sequence[Cascade]) -> list[Cascade]:
+    """Those that no node can have forgotten anything of."""
     asked = time.monotonic()
     root = EventId.parse(cascades[-1].root_id)
     answers = await node.ask_about(Question(root=root), timeout=PATIENCE)
-    since = asked - min(one.account.clock - one.account.since for one in answers.heard[1:])
-    whole = [cascade for cascade in cascades if cascade.began > since]
-    if not whole:
-        whys.untold = "no cascade is remembered whole any more: play with a larger THENCE_RECORDER"
-        return
-    slowest = max(whole, key=lambda cascade: cascade.seconds)
-    last = max(slowest.endings, key=lambda ending: ending.at)
-    whys.slowest = _if_found(await inquire(node, last.event_id, None, failed=False))
-    whys.seconds = slowest.seconds
+    spans = [one.account.clock - one.account.since for one in answers.heard[1:]]
+    return [one for one in cascades if one.began > asked - min(spans, default=0.0)]
+
+
+def _failed_in(cascades: Sequence[Cascade]) -> str | None:
+    """The event that a handler failed on nearest to its root, the latest of these; None if none is known."""
+    failures = [ending for cascade in cascades for ending in cascade.endings if ending.failed]
+    nearest = min(failures, key=lambda ending: (ending.depth, -ending.at), default=None)
+    return None if nearest is None else nearest.event_id
 
 
 def _if_found(inquiry: Inquiry) -> Inquiry | None:
