@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,7 @@ def test_the_end_of_a_demo_shows_what_a_person_would_type_and_no_traceback(folde
     assert f" --mesh {mesh}\n" in said.stdout
     assert "score_changed failed at leagues.count@leagues-" in said.stdout
     assert "leagues.count: failed" in said.stdout
+    assert re.search(r"[├└]─▶ \w+  notifications  \+", said.stdout), "the end of a cascade"
     assert "≠" not in said.stdout
     assert "Traceback" not in said.stderr, "it would tear the table"
 

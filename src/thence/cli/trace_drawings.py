@@ -152,12 +152,12 @@ def way_back(
     asked, _ = way[-1]
     lines = [*_verdict(asked, width)]
     moment = max((h.last for h in asked.handlings), default=asked.at or 0.0)
-    width = max(cell_len(one.event) for one, _ in way)
+    names = max(cell_len(one.event) for one, _ in way)
     for position, (one, handling) in enumerate(reversed(way[:-1])):
         at = None if handling is None else _start(handling)
         if at is None:
             at = handling.ended if handling is not None and handling.ended is not None else one.at
-        text = Text(f" ← {one.event or '(nobody told of it)':<{width}}  ")
+        text = Text(f" ← {one.event or '(nobody told of it)':<{names}}  ")
         text.append(_place(handling) if handling is not None else one.node)
         if at is not None:
             text.append(f"  {_ms(max(0.0, moment - at))} earlier")
@@ -172,10 +172,12 @@ def way_back(
         else:
             lines += [text, Text(" ").append_text(rest)]
     root = way[0][0]
-    origin = Text(f"   root event {root.event or '(nobody told of it)'} {root.event_id}")
-    origin.append(f" ({root.key}) came from " if root.key else " came from ")
-    origin.append(root.node or "a node that has left")
-    lines.append(origin)
+    name = f"   root event {root.event or '(nobody told of it)'}"
+    origin = f" ({root.key})" if root.key else ""
+    origin += f" came from {root.node or 'a node that has left'}"
+    # Its identifier stands above, too.
+    whole = f"{name} {root.event_id}{origin}"
+    lines.append(Text(whole if cell_len(whole) <= width else name + origin))
     lines += _first_wrong(trace, asked, width)
     return lines
 
@@ -219,23 +221,7 @@ def _first_wrong(trace: Trace, asked: Occurrence, width: int) -> Iterator[Text]:
     wrongs = trace.wrongs()
     wrong = next((pair for pair in wrongs if pair[1].outcome != "unknown"), None)
     if wrong is None:
-        longest = max(
-            (
-                (handling.ended - start, one, handling)
-                for one in trace.root.walk()
-                for handling in one.handlings
-                if handling.ended is not None
-                and (start := _start(handling)) is not None
-                and handling.is_critical
-            ),
-            key=lambda found: found[0],
-            default=None,
-        )
-        if longest is not None:
-            yield Text(
-                f"nothing went wrong that anybody told of; on the way that took longest, {_place(longest[2])} took "
-                f"most: {_ms(longest[0])} for {longest[1].event}"
-            )
+        yield from _slowest_part(trace)
         return
     one, handling = wrong
     text = Text("the first thing that went wrong: ", "bold")
@@ -253,6 +239,26 @@ def _first_wrong(trace: Trace, asked: Occurrence, width: int) -> Iterator[Text]:
         yield Text(
             f"and {more} more in the same cascade: thence trace {trace.root.event_id}", "dim"
         )
+
+
+def _slowest_part(trace: Trace) -> Iterator[Text]:
+    """What took most of the way that took longest: a handler's run, or the time before it began."""
+    parts: list[tuple[float, str, str]] = []
+    for one in trace.root.walk():
+        for handling in one.handlings:
+            start = _start(handling)
+            if not handling.is_critical or start is None:
+                continue
+            place = _place(handling)
+            if handling.ended is not None:
+                parts.append((handling.ended - start, f"{place} took most: ", f" for {one.event}"))
+            if one.at is not None and one is not trace.root:
+                words = f"most passed between {one.event} and {place}, which began "
+                parts.append((start - one.at, words, " later"))
+    if parts:
+        seconds, before, after = max(parts)
+        told = f"{before}{_ms(seconds)}{after}"
+        yield Text(f"nothing went wrong that anybody told of; on the way that took longest, {told}")
 
 
 def completeness(trace: Trace, window: str) -> Text:

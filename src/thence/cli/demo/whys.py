@@ -77,7 +77,7 @@ async def ask_why(mesh: str, cascades: Sequence[Cascade], *, failed: bool) -> Wh
                 whys.untold = (
                     "no cascade is remembered whole any more: play with a larger THENCE_RECORDER"
                 )
-            if failed:
+            if failed and not whys.untold:
                 chosen = _failed_in(whole)
                 inquiry = await inquire(node, chosen, None, failed=chosen is None)
                 whys.failed = _if_found(inquiry)
