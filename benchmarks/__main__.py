@@ -18,6 +18,7 @@ from benchmarks import (
     idle,
     limits,
     local,
+    noise,
     overload,
     recorder,
     settled,
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[Options], Benchmark]] = {
     "stopped": stopped_peer.run,
     "settled": settled.run,
     "recorder": recorder.run,
+    "noise": noise.run,
     "idle": idle.run,
 }
 SUBJECT = "thence"

@@ -7,5 +7,8 @@ fleet, and claims have no limit: they are never shed.
 Two more services, ``curses.py`` and ``charms.py``, feed each other without end. They are there to be cut, with
 ``thence demo --curse`` alone.
 
+One more, ``leagues.py``, fails on some players, and what is wrong lies three services before it. It is there for
+``thence why`` to find, with ``thence demo --fault`` alone.
+
 ``events.py`` is what the services share, ``world.py`` the map they play on; each service has a file of its own.
 """

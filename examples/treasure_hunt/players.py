@@ -43,13 +43,14 @@ async def walk_everybody(node: Node) -> None:
     """One move of every player after the other, each when it is due, until the walks end."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    for move in world.read().moves():
+    hunt_map = world.read()
+    for move in hunt_map.moves():
         ahead = began + move.due - loop.time()
         if ahead > 0:
             await asyncio.sleep(ahead)
         elif ahead < -LATE:
             began -= ahead  # Go on at the usual pace, rather than run after the time.
-        player = f"player-{move.player}"
+        player = hunt_map.name_of(move.player)
         latitude, longitude = move.place
         await node.emit(PlayerMoved(player=player, latitude=latitude, longitude=longitude))
         if (move.number + move.player) % MOVES_A_QUESTION == 0:

@@ -25,6 +25,7 @@ __all__ = [
     "invent",
     "passes",
     "place_at",
+    "plant_fault",
     "read",
 ]
 
@@ -85,6 +86,12 @@ class World(msgspec.Struct, frozen=True):
     moves_per_second: float = 10.0
     """How often each player's phone tells where it is."""
     stampede: Stampede | None = None
+    signed_out: tuple[int, ...] = ()
+    """Players whose phone does not know who carries it."""
+
+    def name_of(self, player: int) -> str:
+        """Whom a phone says its moves are of: its player, or itself if nobody is signed in on it."""
+        return f"phone-{player}" if player in self.signed_out else f"player-{player}"
 
     def moves(self) -> Iterator[Move]:
         """Every player's moves in the order in which they are due, spread evenly over time."""
@@ -188,6 +195,17 @@ def curse(hunt_map: World, after: float) -> World:
             for clue in hunt_map.clues
         ),
     )
+
+
+def plant_fault(hunt_map: World, share: float = 0.1, *, seed: int = 7) -> World:
+    """The same map with some players, at least one, whose phones tell a name that is no player's.
+
+    Nothing comes of it before such a player finds a clue; ``leagues.py`` fails then.
+    """
+    players = len(hunt_map.walks)
+    number = min(players, max(1, round(share * players)))
+    chosen = random.Random(seed).sample(range(players), number)
+    return msgspec.structs.replace(hunt_map, signed_out=tuple(sorted(chosen)))
 
 
 def _first_finds(hunt_map: World) -> dict[Clue, float]:

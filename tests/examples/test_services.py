@@ -20,6 +20,7 @@ from treasure_hunt import (
     curses,
     hints,
     hunts,
+    leagues,
     notifications,
     players,
     ranks,
@@ -276,3 +277,12 @@ def test_a_player_who_tells_of_far_too_many_moves_sends_the_newest_at_most_25_ti
     for first, at in enumerate(times):
         assert sum(at <= other < at + 1 for other in times[first:]) <= 25 + 3
     assert len(times) > 45
+
+
+def test_a_league_counts_a_players_points_and_fails_on_a_name_without_a_number() -> None:
+    ctx = context(state={league: {} for league in leagues.LEAGUES})
+    run(leagues.count(ScoreChanged(player="player-3", points=10), ctx))
+    run(leagues.count(ScoreChanged(player="player-4", points=20), ctx))
+    assert ctx.state == {"river": {"player-4": 20}, "forest": {"player-3": 10}}
+    with pytest.raises(ValueError, match="phone-5"):
+        run(leagues.count(ScoreChanged(player="phone-5", points=10), ctx))

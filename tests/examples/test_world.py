@@ -172,3 +172,21 @@ def test_all_processes_read_the_map_that_they_were_given(
     (tmp_path / "map.json").write_bytes(msgspec.json.encode(given_map))
     monkeypatch.setenv("TREASURE_HUNT_WORLD", str(tmp_path / "map.json"))
     assert world.read() == given_map
+
+
+def test_a_planted_fault_is_some_phones_that_tell_no_players_name_the_same_each_time() -> None:
+    park = invent(players=20, seconds=2)
+    planted = world.plant_fault(park)
+    assert planted == world.plant_fault(park)
+    assert len(planted.signed_out) == 2
+    names = [planted.name_of(player) for player in range(20)]
+    assert len(set(names)) == 20
+    assert [name for name in names if name.startswith("phone-")] == [
+        f"phone-{player}" for player in planted.signed_out
+    ]
+    assert [park.name_of(player) for player in (0, 19)] == ["player-0", "player-19"]
+
+
+def test_a_fault_needs_one_player_and_no_more_than_there_are() -> None:
+    assert len(world.plant_fault(invent(players=1, seconds=2)).signed_out) == 1
+    assert len(world.plant_fault(invent(players=2, seconds=2), 1.0).signed_out) == 2

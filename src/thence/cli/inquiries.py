@@ -32,6 +32,11 @@ class Inquiry(Struct):
     seconds: float
     """How far back the nodes that answered remember, at least."""
 
+    @property
+    def is_found(self) -> bool:
+        """Whether the event has not been forgotten since it was found."""
+        return self.trace.find(self.event_id) is not None
+
 
 async def inquire(node: Node, wanted: str | None, last: str | None, *, failed: bool) -> Inquiry:
     """Ask all nodes.

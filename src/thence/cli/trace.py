@@ -81,7 +81,7 @@ async def _trace(
 
 def outcome(inquiry: Inquiry) -> int:
     """The exit code for an answer, which may be partial."""
-    if inquiry.trace.find(inquiry.event_id) is None:
+    if not inquiry.is_found:
         raise CommandError(
             f"event {inquiry.event_id} was there a moment ago, and has been forgotten since: ask for a later one",
             Exit.NOT_FOUND,

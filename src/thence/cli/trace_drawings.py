@@ -145,36 +145,49 @@ def waterfall(trace: Trace, top: Occurrence, width: int) -> list[Text]:
     return lines
 
 
-def way_back(trace: Trace, way: list[tuple[Occurrence, Handling | None]]) -> list[Text]:
+def way_back(
+    trace: Trace, way: list[tuple[Occurrence, Handling | None]], width: int = 1000
+) -> list[Text]:
     """From an event back to its root, and what went wrong first."""
     asked, _ = way[-1]
-    lines = [*_verdict(asked)]
+    lines = [*_verdict(asked, width)]
     moment = max((h.last for h in asked.handlings), default=asked.at or 0.0)
-    width = max(cell_len(one.event) for one, _ in way)
+    names = max(cell_len(one.event) for one, _ in way)
     for position, (one, handling) in enumerate(reversed(way[:-1])):
-        at = _start(handling) if handling is not None else one.at
-        text = Text(f" ← {one.event or '(nobody told of it)':<{width}}  ")
+        at = None if handling is None else _start(handling)
+        if at is None:
+            at = handling.ended if handling is not None and handling.ended is not None else one.at
+        text = Text(f" ← {one.event or '(nobody told of it)':<{names}}  ")
         text.append(_place(handling) if handling is not None else one.node)
         if at is not None:
             text.append(f"  {_ms(max(0.0, moment - at))} earlier")
-        if handling is not None:
-            text.append(f"  ran {_length(handling)}", "dim")
-        text.append(f"  {one.event_id}", "dim")
+        rest = Text()
+        if handling is not None and _length(handling):
+            rest.append(f"  ran {_length(handling)}", "dim")
+        rest.append(f"  {one.event_id}", "dim")
         if position == len(way) - 2:
-            text.append("  root", "bold")
-        lines.append(text)
+            rest.append("  root", "bold")
+        if cell_len(text.plain) + cell_len(rest.plain) <= width:
+            lines.append(text.append_text(rest))
+        else:
+            lines += [text, Text(" ").append_text(rest)]
     root = way[0][0]
-    origin = Text(f"   root event {root.event or '(nobody told of it)'} {root.event_id} came from ")
-    origin.append(root.node or "a node that has left")
-    lines.append(origin)
-    lines += _first_wrong(trace, asked)
+    name = f"   root event {root.event or '(nobody told of it)'}"
+    origin = f" ({root.key})" if root.key else ""
+    origin += f" came from {root.node or 'a node that has left'}"
+    # Its identifier stands above, too.
+    whole = f"{name} {root.event_id}{origin}"
+    lines.append(Text(whole if cell_len(whole) <= width else name + origin))
+    lines += _first_wrong(trace, asked, width)
     return lines
 
 
-def _verdict(asked: Occurrence) -> Iterator[Text]:
+def _verdict(asked: Occurrence, width: int) -> Iterator[Text]:
     if not asked.handlings:
         yield Text(f"{asked.event} {asked.event_id}: nobody handles it, or nobody told")
-    for handling in asked.handlings:
+    # What went wrong comes first.
+    handlings = sorted(asked.handlings, key=lambda one: one.outcome == "handled")
+    for position, handling in enumerate(handlings):
         style = MARKS[handling.outcome][1]
         text = Text(f"{asked.event or '(an event nobody told of)'} ", "bold")
         match handling.outcome:
@@ -189,47 +202,63 @@ def _verdict(asked: Occurrence) -> Iterator[Text]:
             case outcome:
                 words = f"was {outcome} at {_place(handling)}: {handling.reason}"
         text.append(words, style if handling.outcome != "handled" else "")
-        text.append(f"  {asked.event_id}", "dim")
+        if position == 0:
+            yield from _with_id(text, asked, width)
+        else:
+            yield text
+
+
+def _with_id(text: Text, one: Occurrence, width: int) -> Iterator[Text]:
+    """With the identifier at its end, or below where there is no room."""
+    if cell_len(text.plain) + 2 + 32 <= width:
+        yield text.append(f"  {one.event_id}", "dim")
+    else:
         yield text
+        yield Text(f"   {one.event_id}", "dim")
 
 
-def _first_wrong(trace: Trace, asked: Occurrence) -> Iterator[Text]:
+def _first_wrong(trace: Trace, asked: Occurrence, width: int) -> Iterator[Text]:
     wrongs = trace.wrongs()
     wrong = next((pair for pair in wrongs if pair[1].outcome != "unknown"), None)
     if wrong is None:
-        longest = max(
-            (
-                (handling.ended - start, one, handling)
-                for one in trace.root.walk()
-                for handling in one.handlings
-                if handling.ended is not None
-                and (start := _start(handling)) is not None
-                and handling.is_critical
-            ),
-            key=lambda found: found[0],
-            default=None,
-        )
-        if longest is not None:
-            yield Text(
-                f"nothing went wrong that anybody told of; on the way that took longest, {_place(longest[2])} took "
-                f"most: {_ms(longest[0])} for {longest[1].event}"
-            )
+        yield from _slowest_part(trace)
         return
     one, handling = wrong
-    here = " (this one)" if one is asked else ""
     text = Text("the first thing that went wrong: ", "bold")
     outcome = "failed" if handling.outcome == "failed" else f"was {handling.outcome}"
     text.append(
         f"{one.event} {outcome} at {_place(handling)}: {handling.reason}",
         MARKS[handling.outcome][1],
     )
-    text.append(f"{here}  {one.event_id}", "dim")
-    yield text
+    if one is asked:
+        yield text.append(" (this one)", "dim")
+    else:
+        yield from _with_id(text, one, width)
     more = len([pair for pair in wrongs if pair[1].outcome != "unknown"]) - 1
     if more:
         yield Text(
             f"and {more} more in the same cascade: thence trace {trace.root.event_id}", "dim"
         )
+
+
+def _slowest_part(trace: Trace) -> Iterator[Text]:
+    """What took most of the way that took longest: a handler's run, or the time before it began."""
+    parts: list[tuple[float, str, str]] = []
+    for one in trace.root.walk():
+        for handling in one.handlings:
+            start = _start(handling)
+            if not handling.is_critical or start is None:
+                continue
+            place = _place(handling)
+            if handling.ended is not None:
+                parts.append((handling.ended - start, f"{place} took most: ", f" for {one.event}"))
+            if one.at is not None and one is not trace.root:
+                words = f"most passed between {one.event} and {place}, which began "
+                parts.append((start - one.at, words, " later"))
+    if parts:
+        seconds, before, after = max(parts)
+        told = f"{before}{_ms(seconds)}{after}"
+        yield Text(f"nothing went wrong that anybody told of; on the way that took longest, {told}")
 
 
 def completeness(trace: Trace, window: str) -> Text:
@@ -262,6 +291,7 @@ def document(trace: Trace, top: Occurrence) -> dict[str, Any]:
             "at": one.at,
             "size": one.size,
             "payload": one.payload or None,
+            "key": one.key or None,
             "cause_id": None if one.ancestry is None else str(one.ancestry.cause),
             "handlings": [
                 {

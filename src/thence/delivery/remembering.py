@@ -23,6 +23,9 @@ def ran(
     """A handler has ended, well or with an :func:`error_text`; see :mod:`thence.facts.ring`."""
     subscription: Subscription = arrival.subscription
     source: Source = arrival.source
+    since = arrival.since
+    if since is None and began is None:  # it was begun as it was read
+        since = source.read_at or source.sent_at or None
     return (
         RAN,
         source.node,
@@ -32,7 +35,7 @@ def ran(
         ended,
         arrival.lineage or arrival.extras,
         source.told,
-        arrival.since,
+        since,
         error,
         None if subscription.key_in is None else shortened(subscription.key_in(arrival)),
     )

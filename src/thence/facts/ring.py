@@ -14,7 +14,7 @@ soon leaves such tuples alone. What is alike is noted once for many.
     A handler has ended. ``node`` and ``sequence`` tell which event, ``what`` is the event's name and the handler's
     place; ``ancestry``: a :class:`~thence.events.lineage.Lineage`, or :class:`~thence.events.envelope.Extras` whose
     numbers ``told`` explains, or None for a root event; ``began``: None if it was begun as soon as it might;
-    ``since``: when it began to wait, None if it did not; ``error``: None, or the error's type and text; ``key``:
+    ``since``: when it began to wait, or was read where ``began`` is None; None if it did not and that is not known; ``error``: None, or the error's type and text; ``key``:
     the value of the field that orders its type, if there is one and it is not private.
 ``(REFUSED, node, sequence, what, time, ancestry, told, reason, key)``
     An event did not leave for a service, or a handler was not begun. ``what`` is the event's name and the

@@ -71,6 +71,8 @@ class Occurrence(Struct, eq=False):
     """When, in seconds after the root."""
     size: int | None = None
     payload: str = ""
+    key: str = ""
+    """The value of the field that orders its type, if there is one and it is not private."""
     ancestry: Ancestry | None = None
     handlings: list[Handling] = []
     is_known: bool = False
@@ -230,6 +232,8 @@ class _Tree:
             self.gaps.append(f"what was told of {_called(one)} contradicts itself")
         one.event = one.event or fact.event
         one.is_known = True
+        if isinstance(fact, Ran | Refused):
+            one.key = one.key or fact.key
         ahead = self._ahead[account.node]
         by = left_by(fact)
         if by is not None:

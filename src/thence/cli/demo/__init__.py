@@ -12,12 +12,14 @@ from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
+from rich.console import Console
 
 from thence.cli.demo.figures import figures
 from thence.cli.demo.game import Game
 from thence.cli.demo.places import examples
 from thence.cli.demo.screen import LiveTable, last_screen
 from thence.cli.demo.tracks import world_of
+from thence.cli.demo.whys import ask_why
 from thence.cli.exits import CommandError, Exit
 from thence.cli.options import Debug, Json
 
@@ -52,6 +54,14 @@ def demo(
             "and are cut: as a loop, or by the cascade's budget with THENCE_LOOPS=observe.",
         ),
     ] = False,
+    fault: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Some players' phones tell a wrong name. One more service fails on it, three services later: the demo "
+            "ends with what 'thence why' says of that.",
+        ),
+    ] = False,
     stampede_seconds: Annotated[
         float | None, Parameter(help="Have a stampede, and one that lasts so long.")
     ] = None,
@@ -67,7 +77,8 @@ def demo(
 ) -> int:
     """Play a treasure hunt: every service a process of its own, and no broker between them.
 
-    Ends with figures, and with an account of every event; exit code 1 if it does not balance.
+    Ends with figures, with an account of every event, and with what 'thence why' says of the slowest cascade and of
+    a failure, if there is any. Exit code 1: the account does not balance.
     """
     if seconds < 1:
         raise CommandError(f"--seconds {seconds:g}: give at least 1", Exit.USAGE)
@@ -87,6 +98,10 @@ def demo(
         from treasure_hunt.world import curse as lay_curse
 
         world = lay_curse(world, (seconds + stampede_seconds) / 3)
+    if fault:
+        from treasure_hunt.world import plant_fault
+
+        world = plant_fault(world)
     return asyncio.run(_demo(world, seconds + stampede_seconds, mesh, as_json=json))
 
 
@@ -132,6 +147,8 @@ async def _demo(world: Any, seconds: float, mesh: str | None, *, as_json: bool) 
                 world.stampede.times if world.stampede else 1,
                 cursed=world.cursed,
             )
+            whys = await ask_why(game.mesh, cascades, failed=bool(result.account.failed))
+            killed = game.killed
     except asyncio.CancelledError:
         return Exit.INTERRUPTED
     # Of those that were cut, if there are any.
@@ -141,8 +158,18 @@ async def _demo(world: Any, seconds: float, mesh: str | None, *, as_json: bool) 
             "schema": "thence.demo/1",
             **msgspec.to_builtins(result),
             "balanced": result.account.balanced,
+            "killed": killed,
+            "why": whys.document(),
         }
         print(json_module.dumps(document))
     else:
         print(last_screen(result, largest))
+        console = Console(highlight=False, soft_wrap=True)
+        option = "" if mesh in (None, "local") else f" --mesh {mesh}"
+        for line in whys.lines(option, console.width):
+            console.print(line)
+        if killed:
+            print(
+                f"\nkilled on the way: {', '.join(killed)}; what they counted last is in no account"
+            )
     return Exit.DONE if result.account.balanced else Exit.FAILED

@@ -63,6 +63,8 @@ class Account(Struct, frozen=True):
     cut_at: dict[str, dict[str, int]] = {}
     """The same by handler and reason."""
     claims: Claims = Claims()
+    failed_at: dict[str, int] = {}
+    """Deliveries on which a handler failed, by handler."""
 
     @property
     def balanced(self) -> bool:
@@ -114,6 +116,7 @@ def account(reports: Iterable[NodeReport], moves: int | None = None) -> Account:
         cut=_refused(every, cut=True),
         cut_at=by_place(counts, "cut"),
         claims=_claims(reports, handlers, emitted),
+        failed_at=_failed_at(every),
     )
 
 
@@ -124,6 +127,13 @@ def by_place(counts: Tally, what: str) -> dict[str, dict[str, int]]:
         if count.what == what and number > 0:
             found.setdefault(count.place, {})[count.reason] = number
     return found
+
+
+def _failed_at(handlers: Iterable[HandlerReport]) -> dict[str, int]:
+    failed: Counter[str] = Counter()
+    for handler in handlers:
+        failed[f"{handler.service}.{handler.handler}"] += handler.failed
+    return {place: number for place, number in sorted(failed.items()) if number}
 
 
 def _refused(handlers: Iterable[HandlerReport], *, cut: bool) -> int:

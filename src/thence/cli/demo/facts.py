@@ -29,6 +29,8 @@ class Ending(Struct, array_like=True, frozen=True):
     at: float
     """Seconds on the machine's monotonic clock, which all its processes share."""
     failed: bool = False
+    by: str = ""
+    """The handler that caused it, by its full name."""
 
     @property
     def place(self) -> str:
@@ -52,6 +54,8 @@ class Cut(Struct, array_like=True, frozen=True):
     """The handlers from the one that the cascade came back to, to that one again; none if it did not."""
     rounds: int = 0
     """How often it had come back there, this time included."""
+    by: str = ""
+    """The handler that caused it, by its full name."""
 
 
 class Bulletin(Struct, frozen=True):
@@ -151,6 +155,7 @@ class Watcher:
                 handler,
                 time.monotonic(),
                 failed,
+                _by(lineage),
             )
         )
 
@@ -177,6 +182,7 @@ class Watcher:
                 time.monotonic(),
                 tuple(loop_in(path).split(" → ")) if looped else (),
                 path.visits - 1,
+                _by(lineage),
             )
         )
 
@@ -185,6 +191,10 @@ class Watcher:
         bulletin = Bulletin(report, self._roots, self._endings, time.monotonic(), self._cuts)
         self._roots, self._endings, self._cuts = [], [], []
         return bulletin
+
+
+def _by(lineage: Lineage) -> str:
+    return "" if lineage.path is None else lineage.path.handler
 
 
 encode = msgspec.json.Encoder().encode

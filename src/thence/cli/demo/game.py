@@ -25,7 +25,7 @@ from thence.cli.demo.places import examples
 from thence.cli.demo.tally import tally, tried
 from thence.cli.exits import CommandError, Exit
 
-__all__ = ["CURSE", "SERVICES", "Game"]
+__all__ = ["CURSE", "FAULT", "SERVICES", "Game"]
 
 SERVICES = (
     "notifications", "notifications", "badges", "ranks", "scores", "scores", "treasures", "hunts",
@@ -34,6 +34,8 @@ SERVICES = (
 """In the order of starting; who emits into the others comes after them, the players last."""
 CURSE = ("charms", "curses")
 """The services that feed each other. They are started if a curse lies on a clue."""
+FAULT = ("leagues",)
+"""The service that fails on some players. It is started if a fault is planted."""
 START_WITHIN = 20.0
 QUIET_WITHIN = 15.0
 END_WITHIN = 6.0
@@ -48,18 +50,27 @@ class Player(msgspec.Struct):
     at: float = 0.0
     """When the report was written."""
 
+    @property
+    def is_killed(self) -> bool:
+        """Whether it was ended by SIGKILL."""
+        return self.process.returncode == -signal.SIGKILL
+
 
 class Game:
     """All processes of one game, on a mesh of their own unless told otherwise. An async context manager."""
 
     def __init__(self, world: Any, mesh: str | None) -> None:
         self._world = world
-        self._mesh = mesh
         self._folder = tempfile.TemporaryDirectory(prefix="thence-demo-")
         self._members: list[Player] = []
-        self._services = (*CURSE, *SERVICES) if world.cursed else SERVICES
+        self._services = (
+            *(FAULT if world.signed_out else ()),
+            *(CURSE if world.cursed else ()),
+            *SERVICES,
+        )
         self._readers: list[asyncio.Task[None]] = []
         self._ending = False
+        self.mesh = f"local:{Path(self._folder.name) / 'mesh'}" if mesh is None else mesh
         self.cascades = Cascades()
         self.began = 0.0
         rush = world.stampede
@@ -76,6 +87,11 @@ class Game:
         return [member.report for member in self._members if member.report is not None]
 
     @property
+    def killed(self) -> list[str]:
+        """The services of processes that somebody else has killed; the game goes on without them."""
+        return [member.service for member in self._members if member.is_killed]
+
+    @property
     def processes(self) -> int:
         """Service processes running."""
         return len(self._members)
@@ -84,19 +100,16 @@ class Game:
         """Start every service, and the players when all others are ready."""
         folder = Path(self._folder.name)
         (folder / "world.json").write_bytes(msgspec.json.encode(self._world))
-        mesh = self._mesh
-        if mesh is None:
-            mesh = f"local:{folder / 'mesh'}"
-        elif mesh.startswith("memory:"):
+        if self.mesh.startswith("memory:"):
             raise CommandError(
-                f'--mesh {mesh}: processes meet on "local" or "local:PATH"', Exit.USAGE
+                f'--mesh {self.mesh}: processes meet on "local" or "local:PATH"', Exit.USAGE
             )
         # What is wrong with it is better said once here than by each process.
-        async with Node(mesh=mesh):
+        async with Node(mesh=self.mesh):
             pass
         environment = {
             **os.environ,
-            "THENCE_MESH": mesh,
+            "THENCE_MESH": self.mesh,
             "TREASURE_HUNT_WORLD": str(folder / "world.json"),
             "PYTHONPATH": os.pathsep.join(
                 [str(examples()), os.environ.get("PYTHONPATH", "")]
@@ -123,17 +136,18 @@ class Game:
             await asyncio.sleep(every)
             self._check()
             show()
-            reports = self.reports
-            counts = tally(reports)
+            counts = tally(self.reports)
+            alive = [member for member in self._members if not member.is_killed]
             busy = any(
-                report.held or any(route.outstanding for route in report.routes)
-                for report in reports
+                member.report.held or any(route.outstanding for route in member.report.routes)
+                for member in alive
+                if member.report is not None
             )
             walking = tried(counts, MOVED) < self.periods.walk.until
             now = time.monotonic()
             if counts != before:
                 before, since = counts, now
-            elif not busy and not walking and all(member.at > since for member in self._members):
+            elif not busy and not walking and all(member.at > since for member in alive):
                 return
             if now > since + QUIET_WITHIN:
                 raise CommandError(
@@ -187,7 +201,9 @@ class Game:
     def _check(self) -> None:
         for member in self._members:
             code = member.process.returncode
-            if code is not None and not self._ending:
+            # Without the others the game goes on.
+            needed = member.service == "players" or not self.began
+            if code is not None and not self._ending and (needed or not member.is_killed):
                 raise CommandError(
                     f"the process of {member.service} ended with exit code {code}; what it said stands above",
                     Exit.FAILED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Self
 
@@ -17,10 +17,9 @@ from thence.app.report import HandlerReport, NodeReport
 from thence.cli.demo.accounts import MOVED, Account, total
 from thence.cli.demo.cascades import Cascade, percentile
 from thence.cli.demo.curse import Calm, Curse, curse_in
-from thence.cli.demo.facts import Cut, Ending
 from thence.cli.demo.figures import Figures, LimitUse, Parts, limit_use
 from thence.cli.demo.tally import Tally, is_cut, limits_of_game, tally, tried
-from thence.delivery.reasons import LOOP
+from thence.cli.demo.trees import tree
 
 __all__ = ["LiveTable", "last_screen"]
 
@@ -32,8 +31,6 @@ PROGRESS_EVERY = 3.0
 SPAN = "from a move or question to its last consequence"
 """From when it left the player's node."""
 CHECK = "thence check treasure_hunt.charms:charms treasure_hunt.curses:curses"
-TREE = 40
-"""Lines of a cascade that are shown."""
 AT_SOURCE = ", stopped at its source"
 LIMIT_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("limits", "left"),
@@ -245,7 +242,7 @@ def last_screen(figures: Figures, cascade: Cascade | None) -> str:
     ]
     if cascade is not None:
         which = "a cursed cascade" if cascade.cuts else "the largest cascade"
-        lines += ["", f"{which}:", *_tree(cascade)]
+        lines += ["", f"{which}:", *tree(cascade)]
     return "\n".join(lines)
 
 
@@ -269,6 +266,7 @@ def _account(account: Account) -> list[str]:
         *_reasons(account.not_sent),
         *_reasons(account.cut_off),
         f"{account.sent:,} sent {_sign(account.sent, ends)} {ended}",
+        *(f"    {number:>9,} {place}: failed" for place, number in account.failed_at.items()),
         *_reasons(account.shed_at),
         *_reasons(account.cut_at),
         f"{claims.claimed:,} claims {_sign(claims.claimed, claims.decided)} {claims.decided:,} decided",
@@ -367,33 +365,3 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
         (f"{row[0]:<{width}}" + "".join(f"{value:>12}" for value in row[1:])).rstrip()
         for row in rows
     ]
-
-
-def _tree(cascade: Cascade) -> list[str]:
-    lines = [cascade.event]
-    below: defaultdict[str, list[Ending | Cut]] = defaultdict(list)
-    for ending in cascade.endings:
-        below[ending.cause_id].append(ending)
-    for cut in cascade.cuts:
-        below[cut.cause_id].append(cut)
-
-    def grow(cause: str, indent: str) -> None:
-        parts = sorted(below[cause], key=lambda part: part.at)
-        grown: set[str] = set()
-        for position, part in enumerate(parts):
-            last = position == len(parts) - 1
-            branch = "└─" if last else "├─"
-            after = (part.at - cascade.began) * 1000
-            if isinstance(part, Cut):
-                why = part.reason if part.reason != LOOP else f"loop, {' → '.join(part.loop)}"
-                lines.append(f"{indent}{branch}✂ {part.event}  {part.service}  cut: {why}")
-                continue
-            mark = "✗" if part.failed else "✓"
-            lines.append(f"{indent}{branch}▶ {part.event}  {part.service}  +{after:.1f} ms {mark}")
-            if part.event_id not in grown:
-                grown.add(part.event_id)
-                grow(part.event_id, indent + ("   " if last else "│  ") + " ")
-
-    grow(cascade.root_id, "")
-    more = len(lines) - TREE
-    return lines if more <= 0 else [*lines[:TREE], f"... and {more:,} more"]

@@ -12,6 +12,7 @@ import sys
 
 from thence.app.node import Node
 from thence.cli.demo.facts import Watcher, encode
+from thence.cli.demo.game import FAULT
 from thence.cli.options import run_loop
 from thence.cli.worker import end_with_parent, services_of, stop_on_signals
 
@@ -53,6 +54,10 @@ if __name__ == "__main__":
     # So do the loops.
     logging.getLogger("thence.handling").addFilter(
         lambda record: not record.msg.startswith("loop:")
+    )
+    # And what the planted fault does: the demo ends with it.
+    logging.getLogger("thence.handling").addFilter(
+        lambda record: getattr(record, "service", None) not in FAULT
     )
     run_loop(host(sys.argv[1]))
     os._exit(0)
