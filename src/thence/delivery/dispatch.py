@@ -80,7 +80,8 @@ class Dispatcher:
     ) -> None:
         self.observer: Observer | None = None
         self.admission = Admission(move, self._wake, branches, loops, ring)
-        self._note, self._note_batch = ring.note, ring.note_batch
+        self._note, self._note_failed = ring.note, ring.note_failed
+        self._note_batch = ring.note_batch
         self._loops = loops
         self._name = name
         self._loop = asyncio.get_running_loop()
@@ -206,7 +207,8 @@ class Dispatcher:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
                     arrival.noted = True
-                    self._note(ran(handler, arrival, None, now(), error_text(error, arrival)))
+                    text = error_text(error, arrival)
+                    self._note_failed(ran(handler, arrival, None, now(), text))
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -417,8 +419,9 @@ class Dispatcher:
         began = None if run is None else run.began
         ended = self.admission.now()
         text = None if error is None else error_text(error, arrival)
+        note = self._note if text is None else self._note_failed
         for one in arrival.members or (arrival,):
-            self._note(ran(handler, one, began, ended, text))
+            note(ran(handler, one, began, ended, text))
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)
         if error is not None:

@@ -132,7 +132,7 @@ class Witness:
             return now
         if ring.overwrote:
             since = max(since, ring.batches[0][3] if ring.batches else now)
-        for facts in (ring.facts, ring.refusals):
+        for facts in (ring.facts, ring.failures, ring.refusals):
             if len(facts) == facts.maxlen:
                 since = max(since, next(filter(None, map(_time_of, facts)), now))
         return since
@@ -142,6 +142,7 @@ class Witness:
         about, key = _about(question), self._key(question)
         ring = self._ring
         facts, refusals, batches = list(ring.facts), list(ring.refusals), list(ring.batches)
+        failures = list(ring.failures)
         pending = [
             (arrival, event_id_of(arrival), lineage_of(arrival), arrival.since)
             for service in self._services()
@@ -150,7 +151,9 @@ class Witness:
         return iter(
             (
                 self._sent(facts, refusals, question, about),
-                _singly((*refusals, *facts), question, about, key, since),
+                _singly(failures, question, about, key, since),
+                _singly(refusals, question, about, key, since),
+                _singly(facts, question, about, key, since),
                 _ran_well(batches, question, about, key, since),
                 self._pending(pending, question, about, key),
             )
@@ -354,7 +357,7 @@ def _own_sequence(question: Question, node: str) -> int | None:
 def _singly(
     facts: Sequence[Raw], question: Question, about: _About, key: _Key | None, since: float
 ) -> _Told:
-    """What was noted of handlers one by one, and what was refused."""
+    """What was noted of handlers one by one, or of what was refused."""
     for looked, raw in enumerate(reversed(facts)):
         if not looked % STEP:
             yield None
