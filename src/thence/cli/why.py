@@ -10,7 +10,7 @@ from thence.app.node import Node
 from thence.cli.inquiries import inquire, window
 from thence.cli.options import Debug, Json, Mesh, run_loop
 from thence.cli.trace import Failed, Last, Wanted, outcome
-from thence.cli.trace_drawings import completeness, document, way_back
+from thence.cli.trace_drawings import completeness, document, plain, way_back
 
 __all__ = ["why"]
 
@@ -68,6 +68,6 @@ async def _why(
     elif way:
         console = Console(highlight=False, soft_wrap=True)
         for line in way_back(trace, way):
-            console.print(line)
-        console.print(completeness(trace, window(inquiry.seconds)))
+            console.print(plain(line))
+        console.print(plain(completeness(trace, window(inquiry.seconds))))
     return outcome(inquiry)
