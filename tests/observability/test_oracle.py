@@ -110,6 +110,11 @@ def told(accounts: list[Account]) -> set[tuple[str, str, str]]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def with_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THENCE_RECORDER", "64MB")
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_the_recorders_tell_what_an_observer_has_seen_and_nothing_else(seed: int) -> None:
     play = Recorded(seed, observed=True)
@@ -121,6 +126,22 @@ def test_the_recorders_tell_what_an_observer_has_seen_and_nothing_else(seed: int
             assert recorded <= seen
         else:
             assert recorded == seen
+
+
+@pytest.mark.parametrize("seed", range(200, 230))
+def test_recorders_without_room_for_all_tell_that_they_have_forgotten_some(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THENCE_RECORDER", "50kB")
+    play = Recorded(seed, observed=True)
+    run(play.run())
+    for root, accounts in play.accounts.items():
+        seen, recorded = play.oracle.seen[root], told(accounts)
+        assert recorded <= seen
+        if recorded != seen:
+            trace = assemble(root, [Heard(account) for account in accounts])
+            assert trace.forgotten
+            assert not trace.is_complete
 
 
 @pytest.mark.parametrize("seed", range(100, 130))

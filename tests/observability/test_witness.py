@@ -421,7 +421,7 @@ def test_a_recorder_that_is_off_remembers_nothing_and_says_so(
     on_one_node(service, play)
 
 
-@pytest.mark.parametrize("kind", ["facts", "refusals", "batches"])
+@pytest.mark.parametrize("kind", ["facts", "failures", "refusals", "batches"])
 def test_what_was_overwritten_is_known_to_be_forgotten(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +430,8 @@ def test_what_was_overwritten_is_known_to_be_forgotten(
 
     @service.on(Clue)
     async def handle(clue: Clue) -> None:
+        if clue.number == 2:
+            raise KeyError("cave")
         if clue.number:
             await asyncio.sleep(0.001)
 
@@ -444,7 +446,7 @@ def test_what_was_overwritten_is_known_to_be_forgotten(
                 except RateLimited:
                     continue
             else:
-                await node.emit(Clue(int(kind == "facts")))
+                await node.emit(Clue({"batches": 0, "facts": 1, "failures": 2}[kind]))
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         told = await trace(node, first.event_id)
@@ -503,7 +505,10 @@ def test_what_is_under_way_while_a_node_looks_is_told_as_it_was_when_it_was_aske
     on_one_node(service, play)
 
 
-def test_what_is_too_large_to_be_told_at_once_is_cut_short_and_the_connection_stays() -> None:
+def test_what_is_too_large_to_be_told_at_once_is_cut_short_and_the_connection_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THENCE_RECORDER", "400MB")
     service = Service("large")
 
     class Large(Event, record=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from thence.app.inquiry import Answers
 from thence.app.node import Node
@@ -130,9 +131,14 @@ def _together(answers: Answers) -> list[Found]:
     for one in answers.heard:
         for event in one.account.found:
             at = event.at + one.ahead
-            before = found.get(event.event_id)
-            if before is None or at > before[0]:
-                found[event.event_id] = at, event
+            if (before := found.get(event.event_id)) is not None:
+                at = max(at, before[0])
+                event = replace(
+                    event,
+                    key=event.key or before[1].key,
+                    failed=event.failed or before[1].failed,
+                )
+            found[event.event_id] = at, event
     return [event for _, event in sorted(found.values(), key=lambda p: (p[0], p[1].event_id))]
 
 

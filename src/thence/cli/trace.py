@@ -12,7 +12,7 @@ from thence.app.node import Node
 from thence.cli.exits import CommandError, Exit
 from thence.cli.inquiries import Inquiry, inquire, window
 from thence.cli.options import Debug, Json, Mesh, run_loop
-from thence.cli.trace_drawings import completeness, document, tree, waterfall
+from thence.cli.trace_drawings import completeness, document, plain, tree, waterfall
 
 __all__ = ["Failed", "Last", "Wanted", "trace"]
 
@@ -74,8 +74,8 @@ async def _trace(
         console = Console(highlight=False, soft_wrap=True)
         draw = waterfall if timeline else tree
         for line in draw(found, top, console.width):
-            console.print(line)
-        console.print(completeness(found, window(inquiry.seconds)))
+            console.print(plain(line))
+        console.print(plain(completeness(found, window(inquiry.seconds))))
     return outcome(inquiry)
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from thence.observability.assembly import Handling, Occurrence, Outcome, Trace
 
-__all__ = ["completeness", "document", "tree", "waterfall", "way_back"]
+__all__ = ["completeness", "document", "plain", "tree", "waterfall", "way_back"]
 
 MARKS: dict[Outcome, tuple[str, str]] = {
     "handled": ("✓", "green"),
@@ -44,7 +44,11 @@ def tree(trace: Trace, top: Occurrence, width: int) -> list[Text]:
     stack: list[tuple[str, bool, Occurrence, Handling]] = []
 
     def push(before: str, events: list[Occurrence]) -> None:
-        items = [(one, handling) for one in events for handling in one.handlings or [_UNHEARD]]
+        items = [
+            (one, handling)
+            for one in events
+            for handling in one.handlings or [_UNHEARD if one.size is not None else _UNTOLD]
+        ]
         for position, (one, handling) in enumerate(reversed(items)):
             stack.append((before, position == 0, one, handling))
 
@@ -55,7 +59,7 @@ def tree(trace: Trace, top: Occurrence, width: int) -> list[Text]:
         arrow = "═▶ " if handling.is_critical else "─▶ "
         rows.append((f"{before}{'└' if last else '├'}{arrow}", within, one, handling))
         push(within, handling.consequences)
-    lines = [_head(top)]
+    lines = [*_head(top)]
     left = [f"{before}{one.event or '(an event nobody told of)'}" for before, _, one, _ in rows]
     places = [_place(handling) for *_, handling in rows]
     first = min(max(map(cell_len, left), default=0), max(20, width // 2))
@@ -70,9 +74,17 @@ def tree(trace: Trace, top: Occurrence, width: int) -> list[Text]:
 
 
 _UNHEARD = Handling("nobody wants it", "", "handled")
+_UNTOLD = Handling("nobody told where it went", "", "handled")
 
 
-def _head(one: Occurrence) -> Text:
+def plain(line: Text) -> Text:
+    """A line in which nothing moves the cursor: names and errors come from others."""
+    if any(not character.isprintable() for character in line.plain):
+        line.plain = "".join(c if c.isprintable() else " " for c in line.plain)
+    return line
+
+
+def _head(one: Occurrence) -> Iterator[Text]:
     text = Text()
     text.append(one.event or "(an event nobody told of)", "bold")
     text.append(f"  {one.event_id}", "dim")
@@ -80,15 +92,15 @@ def _head(one: Occurrence) -> Text:
     text.append(f"  {_after(one.at)}")
     if one.size is not None:
         text.append(f"  {one.size:,} B", "dim")
+    yield text
     if one.payload:
-        text.append(f"\n  {one.payload}", "dim")
-    return text
+        yield Text(f"  {one.payload}", "dim")
 
 
 def _row(
     text: str, place: str, within: str, handling: Handling, first: int, second: int, width: int
 ) -> Iterator[Text]:
-    if handling is _UNHEARD:
+    if handling is _UNHEARD or handling is _UNTOLD:
         yield Text(f"{_fit(text, first)}  {place}")
         return
     mark, style = MARKS[handling.outcome]
@@ -116,7 +128,7 @@ def waterfall(trace: Trace, top: Occurrence, width: int) -> list[Text]:
         for handling in one.handlings
         if handling.ended is not None or handling.began is not None
     ][:MOST_LINES]
-    lines = [_head(top)]
+    lines = [*_head(top)]
     if not rows:
         return [*lines, Text("no handler of it has begun, or nobody told", "dim")]
     began = top.at or 0.0

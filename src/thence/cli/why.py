@@ -12,7 +12,7 @@ from thence.app.node import Node
 from thence.cli.inquiries import Inquiry, inquire, window
 from thence.cli.options import Debug, Json, Mesh, run_loop
 from thence.cli.trace import Failed, Last, Wanted, outcome
-from thence.cli.trace_drawings import completeness, document, way_back
+from thence.cli.trace_drawings import completeness, document, plain, way_back
 
 __all__ = ["why", "why_document", "why_lines"]
 
@@ -46,7 +46,7 @@ async def _why(
     elif inquiry.is_found:
         console = Console(highlight=False, soft_wrap=True)
         for line in why_lines(inquiry, console.width):
-            console.print(line)
+            console.print(plain(line))
     return outcome(inquiry)
 
 

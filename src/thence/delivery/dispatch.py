@@ -87,7 +87,8 @@ class Dispatcher:
     ) -> None:
         self.observer: Observer | None = None
         self.admission = Admission(move, self._wake, branches, loops, ring)
-        self._note, self._undigested, self._digest = ring.note, ring.undigested, ring.digest
+        self._note, self._note_failed = ring.note, ring.note_failed
+        self._undigested, self._digest = ring.undigested, ring.digest
         self._digest_at = ring.digest_at
         self._now = self.admission.now
         self._timing = Timing(self._now)
@@ -223,7 +224,8 @@ class Dispatcher:
                         self._end_tracked(handler, arrival, error)
                 if error is not None:
                     arrival.noted = FAILED
-                    self._note(ran(handler, arrival, None, now(), error_text(error, arrival)))
+                    text = error_text(error, arrival)
+                    self._note_failed(ran(handler, arrival, None, now(), text))
                 if not subscription.done:
                     self._touched.append(subscription)
                 subscription.done += 1
@@ -448,6 +450,7 @@ class Dispatcher:
                 )
         ended = self._now()
         text = None if error is None else error_text(error, arrival)
+        note = self._note if text is None else self._note_failed
         for one in arrival.members or (arrival,):
             account: Account = one.subscription.accounts[handler]
             account.handled += 1
@@ -459,7 +462,7 @@ class Dispatcher:
             account.note_delay(began - came)
             if len(account.delays) >= MANY:
                 account.fold()
-            self._note(ran(handler, one, None if run is None else began, ended, text))
+            note(ran(handler, one, None if run is None else began, ended, text))
         arrival.subscription.accounts[handler].note_took(ended - began)
         if arrival.record is not None:
             self._note_ran(handler, arrival, arrival.record.branch_of(handler.place), error)

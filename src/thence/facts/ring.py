@@ -14,8 +14,9 @@ soon leaves such tuples alone. What is alike is noted once for many.
     A handler has ended. ``node`` and ``sequence`` tell which event, ``what`` is the event's name and the handler's
     place; ``ancestry``: a :class:`~thence.events.lineage.Lineage`, or :class:`~thence.events.envelope.Extras` whose
     numbers ``told`` explains, or None for a root event; ``began``: None if it was begun as soon as it might;
-    ``since``: when it began to wait, or was read where ``began`` is None; None if it did not and that is not known; ``error``: None, or the error's type and text; ``key``:
-    the value of the field that orders its type, if there is one and it is not private.
+    ``since``: when it began to wait, or was read where ``began`` is None; None if it did not and that is not known;
+    ``error``: None, or the error's type and text; ``key``: the value of the field that orders its type, if there is
+    one and it is not private. Those with an error are in a ring of their own, because they are looked for the longest.
 ``(REFUSED, node, sequence, what, time, ancestry, told, reason, key)``
     An event did not leave for a service, or a handler was not begun. ``what`` is the event's name and the
     handler's place, or the service, or nothing for all that wanted it.
@@ -40,14 +41,14 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 from uuid import UUID
 
-__all__ = ["ALIKE", "MOMENT", "RAN", "REFUSED", "SENT", "Ring", "shortened"]
+__all__ = ["ALIKE", "MOMENT", "RAN", "REFUSED", "SENT", "Ring", "bytes_of_batch", "shortened"]
 
 MOMENT, SENT, ALIKE, RAN, REFUSED = range(5)
 
-FACT_BYTES = 256
-"""What one fact takes, with what it refers to; measured, and a little more."""
-BATCH_BYTES, RUN_BYTES = 256, 64
-"""What a batch takes, and each run in it."""
+FACT_BYTES, FAILURE_BYTES = 400, 1024
+"""What one fact takes, with what it refers to; measured, and a little more. The texts of errors may be long."""
+BATCH_BYTES, RUN_BYTES, KEY_BYTES, ANCESTRY_BYTES = 256, 64, 96, 208
+"""What a batch takes, and each run in it; more if it has keys, or ancestries."""
 PAYLOAD_BYTES = 256
 """What a payload takes apart from its bytes."""
 MAX_KEY = 64
@@ -67,7 +68,7 @@ _lineage_in = attrgetter("lineage")
 
 
 class Ring:
-    """The latest facts of one node. Four kinds have a share of the room each, and take none of the others'.
+    """The latest facts of one node. Five kinds have a share of the room each, and take none of the others'.
 
     :param size: bytes that all of it may take.
     """
@@ -76,15 +77,16 @@ class Ring:
         self._size = size
         self.notes_each = False
         """Whether nothing is to be noted once for many, nor later."""
-        most = size // FACT_BYTES
-        self.facts: deque[tuple[Any, ...]] = deque(maxlen=most // 2)
-        self.refusals: deque[tuple[Any, ...]] = deque(maxlen=most // 8)
+        self.facts: deque[tuple[Any, ...]] = deque(maxlen=size // 2 // FACT_BYTES)
+        self.failures: deque[tuple[Any, ...]] = deque(maxlen=size // 16 // FAILURE_BYTES)
+        self.refusals: deque[tuple[Any, ...]] = deque(maxlen=size // 8 // FACT_BYTES)
         self.batches: deque[tuple[Any, ...]] = deque()
         self.payloads: dict[int, bytes] = {}
         """By sequence number, those of this node's latest events whose types ask for it."""
         self.note = self.facts.append
+        self.note_failed = self.failures.append
         self.note_refused = self.refusals.append
-        self.is_on = most > 0
+        self.is_on = bool(self.facts.maxlen)
         self.overwrote = False
         """Whether a batch is gone that others came after."""
         self.watch: Callable[[Batches], object] = list
@@ -97,7 +99,7 @@ class Ring:
         ``(source, told, sent, began, ended, arrivals)``. Whoever adds one has them digested if there are many."""
         self.digest_at = UNDIGESTED
         self._room = size // 4
-        self._payload_room = size // 8
+        self._payload_room = size // 16
 
     def keep_payload(self, sequence: int, payload: bytes) -> None:
         """Remember an event of this node whole, as long as there is room."""
@@ -135,10 +137,10 @@ class Ring:
                         told,
                     )
                 )
-                self._room -= BATCH_BYTES + RUN_BYTES * len(arrivals)
+                self._room -= bytes_of_batch(self.batches[-1])
         batches = self.batches
         while self._room < 0 and batches:
-            self._room += BATCH_BYTES + RUN_BYTES * len(batches.popleft()[5])
+            self._room += bytes_of_batch(batches.popleft())
             self.overwrote = True
         self.watch(watched)
 
@@ -156,15 +158,26 @@ class Ring:
 
             return note
 
-        self.note, self.note_refused = into(self.facts), into(self.refusals)
+        self.note, self.note_failed = into(self.facts), into(self.failures)
+        self.note_refused = into(self.refusals)
         self._add_batch = into(self.batches)
 
     def clear(self) -> None:
         """Forget everything."""
         self.undigested.clear()
-        for facts in (self.facts, self.refusals, self.batches, self.payloads):
+        for facts in (self.facts, self.failures, self.refusals, self.batches, self.payloads):
             facts.clear()
-        self._room, self._payload_room = self._size // 4, self._size // 8
+        self._room, self._payload_room = self._size // 4, self._size // 16
+
+
+def bytes_of_batch(batch: tuple[Any, ...]) -> int:
+    """What a batch takes, in the ring."""
+    run = RUN_BYTES
+    if batch[6] is not None:
+        run += KEY_BYTES
+    if batch[7] is not None:
+        run += ANCESTRY_BYTES
+    return BATCH_BYTES + run * len(batch[5])
 
 
 def _keys(found: Iterable[object]) -> tuple[object, ...]:

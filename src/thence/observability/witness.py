@@ -170,7 +170,7 @@ class Witness:
             return now
         if ring.overwrote:
             since = max(since, ring.batches[0][3] if ring.batches else now)
-        for facts in (ring.facts, ring.refusals):
+        for facts in (ring.facts, ring.failures, ring.refusals):
             if len(facts) == facts.maxlen:
                 since = max(since, next(filter(None, map(_time_of, facts)), now))
         return since
@@ -180,6 +180,7 @@ class Witness:
         about_it, key = about(question), self._key(question)
         ring = self._ring
         facts, refusals, batches = list(ring.facts), list(ring.refusals), list(ring.batches)
+        failures = list(ring.failures)
         pending = [
             (arrival, event_id_of(arrival), lineage_of(arrival), arrival.since)
             for service in self._services()
@@ -188,7 +189,9 @@ class Witness:
         return iter(
             (
                 self._sent(facts, refusals, question, about_it),
-                _singly((*refusals, *facts), question, about_it, key, since),
+                _singly(failures, question, about_it, key, since),
+                _singly(refusals, question, about_it, key, since),
+                _singly(facts, question, about_it, key, since),
                 _ran_well(batches, question, about_it, key, since),
                 self._pending(pending, question, about_it, key),
             )
@@ -336,7 +339,7 @@ def _text_of(key: object) -> str:
 def _singly(
     facts: Sequence[Raw], question: Question, about: About, key: Key | None, since: float
 ) -> _Told:
-    """What was noted of handlers one by one, and what was refused."""
+    """What was noted of handlers one by one, or of what was refused."""
     for looked, raw in enumerate(reversed(facts)):
         if not looked % STEP:
             yield None
