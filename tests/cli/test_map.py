@@ -13,9 +13,15 @@ import pytest
 from tests.cli.processes import Folder
 
 from thence import Event, Node, RateLimited
-from thence.app.report import EmittedReport, HandlerReport, NodeReport, RouteReport
+from thence.app.report import (
+    AccountReport,
+    EmittedReport,
+    HandlerReport,
+    NodeReport,
+    RouteReport,
+)
 from thence.cli.map import _document, _lines, flows_between
-from thence.histogram import Recent
+from thence.histogram import Histogram, Recent, Totals
 
 LIMIT = "50/s burst 1"
 
@@ -196,3 +202,17 @@ def test_the_times_of_cascades_are_told_over_all_nodes() -> None:
     assert (cascades["count"], cascades["greatest"]) == (100, 0.25)
     none = _lines([report()], [report()], [], [], 1.0)[1]
     assert none == "cascades: none sampled in the last minute"
+
+
+def test_the_first_line_tells_the_p99_of_all_handlers_between_the_two_looks() -> None:
+    def at(node: str, *seconds: float) -> NodeReport:
+        totals = Totals()
+        totals.note_all(list(seconds))
+        ran = totals.histogram()
+        account = AccountReport("ticked", len(seconds), 0, {}, 0, ran, Histogram())
+        handler = HandlerReport("s", "h", (), (), len(seconds), 0, {}, 0, 0, accounts=(account,))
+        return report("s", node=node, handlers=(handler,))
+
+    before, after = [at("1", 9.0), at("2")], [at("1", 9.0, 0.25), at("2", *[0.001] * 60)]
+    assert " ev/s · p99 262 ms · failed" in _lines(before, after, [], [], 1.0)[0]
+    assert "p99" not in _lines(after, after, [], [], 1.0)[0]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -19,6 +24,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
 from thence.app.report import AccountReport, HandlerReport, NodeReport
+from thence.cli.top import _traced
 from thence.cli.top_rows import Order, Row, chosen, headline, next_order, rows_of
 from thence.cli.top_screen import NO_DEAD_LETTERS, TopScreen
 from thence.histogram import Histogram, Totals
@@ -226,6 +232,50 @@ def test_without_textual_a_terminal_is_told_what_to_install(folder: Folder) -> N
     assert "--once" in ended.stderr
 
 
+def test_in_a_real_terminal_it_is_live_traces_what_is_there_and_ends_with_q(folder: Folder) -> None:
+    folder.host("scores:scores")
+    assert folder.run("emit", "scores:ClueFound", FOUND).returncode == 0
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "thence.cli", "top"],
+        cwd=folder.path, env={**folder.environment, "COLUMNS": "", "TERM": "xterm-256color"},
+        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+    )  # fmt: skip
+    folder.started.append(process)  # type: ignore[arg-type]
+    os.close(theirs)
+    os.set_blocking(ours, False)
+    said = bytearray()
+
+    def says(text: bytes) -> bool:
+        with suppress(BlockingIOError, OSError):
+            said.extend(os.read(ours, 65536))
+        return text in said
+
+    eventually(lambda: says(b"scores.award"))
+    os.write(ours, b"\r")
+    # The tree that thence trace draws of it.
+    eventually(lambda: says(b"1 of 1") or says(b"clue_found  "))
+    # Back to the table, and out.
+    os.write(ours, b"qq")
+
+    def ended() -> bool:
+        says(b"")
+        return process.poll() is not None
+
+    eventually(ended)
+    os.close(ours)
+    assert process.returncode == 0, said.decode(errors="replace")[-2000:]
+
+
+def test_the_trace_of_a_row_is_what_the_command_says(folder: Folder) -> None:
+    folder.host("scores:scores")
+    assert folder.run("emit", "scores:ClueFound", FOUND).returncode == 0
+    mesh = folder.environment["THENCE_MESH"]
+    assert "scores" in asyncio.run(_traced("clue_found", mesh))
+    assert "never_heard_of" in asyncio.run(_traced("never_heard_of", mesh))
+
+
 # -- the live table
 
 
@@ -234,11 +284,13 @@ class Mesh:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.times: list[float] = []
         self.traced: list[str] = []
         self.silent: list[str] = []
 
     async def ask(self) -> tuple[list[NodeReport], list[str]]:
         self.asked += 1
+        self.times.append(asyncio.get_running_loop().time())
         number = self.asked
         slow = account("slow", number, times(*[2.0] * number))
         fast = account("fast", 50 * number, times(*[0.001] * number))
@@ -381,13 +433,8 @@ def test_nobody_there_is_said_with_what_to_start() -> None:
 
 
 def test_it_asks_at_most_twice_a_second() -> None:
-    async def main() -> int:
-        mesh = Mesh()
-        screen = TopScreen(mesh.ask, mesh.trace, "rate", "")
-        async with screen.run_test() as pilot:
-            began = asyncio.get_running_loop().time()
-            await until(pilot, lambda: mesh.asked >= 5)
-            seconds = asyncio.get_running_loop().time() - began
-        return seconds >= 1.9
+    async def test(screen: TopScreen, pilot: Pilot[None], mesh: Mesh) -> None:
+        await until(pilot, lambda: mesh.asked >= 5)
+        assert all(later - before > 0.49 for before, later in pairwise(mesh.times))
 
-    assert asyncio.run(main())
+    live(test)
