@@ -68,11 +68,18 @@ def bytes_of_batches(ring: Ring) -> int:
     return sum(map(bytes_of_batch, ring.batches))
 
 
+def note_batch(ring: Ring, noted: tuple[Any, ...]) -> None:
+    """The lines of the dispatcher."""
+    ring.undigested.append(noted)
+    if len(ring.undigested) >= ring.digest_at or len(noted[5]) >= ring.digest_at:
+        ring.digest()
+
+
 def test_each_kind_of_fact_has_a_share_of_the_room_and_takes_no_other() -> None:
     ring = Ring(SIZE)
     ring.note_refused(("refused",))
     ring.keep_payload(0, b"kept")
-    ring.note_batch(batch(Fake(1)))
+    note_batch(ring, batch(Fake(1)))
     ring.digest()
     for number in range(100_000):
         ring.note((ALIKE, number, "clue", 3, ()))
@@ -94,10 +101,10 @@ def test_batches_of_any_size_stay_within_their_share(size: int) -> None:
     ring = Ring(SIZE)
     arrivals = [Fake(number) for number in range(size)]
     for number in range(max(3, 100_000 // size)):
-        ring.note_batch(batch(*arrivals))
+        note_batch(ring, batch(*arrivals))
         if not number % 100:
             assert bytes_of_batches(ring) <= SIZE // 4
-        assert len(ring._undigested) < UNDIGESTED
+        assert len(ring.undigested) < UNDIGESTED
     assert ring.overwrote
 
 
@@ -127,7 +134,7 @@ def test_payloads_stay_within_their_share_and_the_latest_are_kept() -> None:
 )
 def test_no_key_takes_more_than_a_fact_has_room_for(key: object, kept: object) -> None:
     ring = Ring(SIZE)
-    ring.note_batch(batch(Fake(1, key if key is not None else ...), Fake(2)))
+    note_batch(ring, batch(Fake(1, key if key is not None else ...), Fake(2)))
     ring.digest()
     assert shortened(key) == kept
     if key is not None:
@@ -141,10 +148,10 @@ def test_a_ring_without_room_keeps_nothing() -> None:
     ring.note_refused((1,))
     ring.keep_payload(1, b"")
     for number in range(1000):
-        ring.note_batch(batch(Fake(number)))
-        assert len(ring._undigested) < UNDIGESTED
+        note_batch(ring, batch(Fake(number)))
+        assert len(ring.undigested) < UNDIGESTED
     ring.digest()
-    assert not any((ring.facts, ring.refusals, ring.batches, ring.payloads, ring._undigested))
+    assert not any((ring.facts, ring.refusals, ring.batches, ring.payloads, ring.undigested))
 
 
 def test_a_ring_that_was_cleared_is_as_good_as_new() -> None:
@@ -152,7 +159,7 @@ def test_a_ring_that_was_cleared_is_as_good_as_new() -> None:
     for _ in range(3):
         for number in range(1000):
             ring.keep_payload(number, bytes(1000))
-            ring.note_batch(batch(*[Fake(number)] * 100))
+            note_batch(ring, batch(*[Fake(number)] * 100))
         assert ring.payloads
         assert bytes_of_batches(ring) > SIZE // 8
         ring.clear()
@@ -200,7 +207,7 @@ def test_facts_hold_on_to_no_event_no_connection_and_no_node() -> None:
             for node in (one, two):
                 assert node._runtime is not None
                 ring = node._runtime.ring
-                assert ring._undigested == []
+                assert ring.undigested == []
                 kinds = held([*ring.facts, *ring.failures, *ring.refusals, *ring.batches], set())
                 assert kinds <= {
                     list, tuple, str, int, float, type(None), Lineage, Extras, Told, Path
