@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
 
 from thence.app.runtime import Runtime
 from thence.cascade.times import CascadeTimes
+from thence.events.schema import Schema
 
 __all__ = ["EmittedReport", "HandlerReport", "NodeReport", "RouteReport", "report_on"]
 
@@ -80,6 +82,9 @@ class NodeReport(Struct, frozen=True):
     their end, because their receipts were kept or as a sample.
     """
 
+    schemas: dict[str, str] = {}
+    """By event type, the fingerprint of what this node understands by it: all that it emits, may emit or wants."""
+
     def encode(self) -> bytes:
         """For the wire; :meth:`decode` is the inverse."""
         return msgspec.msgpack.encode(self)
@@ -142,4 +147,18 @@ def report_on(runtime: Runtime) -> NodeReport:
         },
         held=table.held,
         cascades=runtime.cascade_times.times(),
+        schemas=_schemas(runtime),
     )
+
+
+def _schemas(runtime: Runtime) -> dict[str, str]:
+    specs = [route.spec for route in runtime.table.routes.values()]
+    for handler in runtime.hosting.handlers:
+        specs += [subscription.event for subscription in handler.subscriptions]
+        specs += [event.__event__ for event in handler.declared]
+    return {schema.name: _fingerprint(schema) for schema in {spec.schema for spec in specs}}
+
+
+@lru_cache(maxsize=1000)
+def _fingerprint(schema: Schema) -> str:
+    return schema.fingerprint

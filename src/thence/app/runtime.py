@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from thence.app.counting import Counting
 from thence.app.hosting import Hosting
 from thence.app.limits import LimitChange, apply_limit
 from thence.app.losses import LossLog
@@ -103,6 +104,9 @@ class Runtime:
             self._spec_of,
             now,
             recorder_age,
+        )
+        self.counting = Counting(
+            node, name, self.hosting, self.table, self.emitter, guard, self.ring, now
         )
         self._losses = LossLog(name, self._count_losses)
         self.dispatcher.admission.lossy = self._losses.note
@@ -231,6 +235,7 @@ class Runtime:
     def _beat(self) -> None:
         self.ring.digest()
         self.emitter.note_moment()
+        self.counting.look()
 
     def _count_losses(self) -> Counter[str]:
         """What was shed or not sent so far, by what and why."""
