@@ -138,7 +138,7 @@ def _growing(noise: Noise, top: int) -> Iterator[RenderableType]:
         table = _table("event", "from", "events/s>", "before>", "growth>")
         for one in growing[:top]:
             before = one.rate_before or 0.0
-            factor = f"× {one.rate / before:,.1f}" if before else "new"
+            factor = f"× {_rate(one.rate / before)}" if before else "new"
             table.add_row(one.event, one.source, _rate(one.rate), _rate(before), factor)
         yield from _part("growing fastest", _and_more(table, len(growing) - top))
         return

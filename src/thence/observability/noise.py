@@ -7,7 +7,7 @@ A field may be appended with a default, so that nodes of different versions unde
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -266,10 +266,11 @@ class Shedding(Struct):
 
 
 class Loop(Struct):
-    """A loop in any cascade."""
+    """A loop in any cascade, wherever it is entered."""
 
     loop: str
     count: int = 0
+    """How often cascades came back to any of its handlers more often than it allows."""
     rate: float = 0.0
     cut: int = 0
     """How many of them; the others went on."""
@@ -295,7 +296,7 @@ class Noise(Struct):
     talkers: list[Talker]
     """The most events a second first."""
     handlers: list[Amplifier]
-    """What most came from first."""
+    """What most came from first; where that is not known, as if one came from each event."""
     shed: list[Shedding]
     loops: list[Loop]
 
@@ -330,7 +331,7 @@ def together(seconds: float, answers: Sequence[NodeNoise], silent: Sequence[str]
     talkers: dict[tuple[str, str], Talker] = {}
     handlers: dict[str, Amplifier] = {}
     shed: dict[tuple[str, str], Shedding] = {}
-    loops: defaultdict[str, Loop] = defaultdict(lambda: Loop(""))
+    loops: dict[tuple[str, ...], Loop] = {}
     for one in answers:
         length = max(one.seconds, 1e-3)
         source = "+".join(one.services) or one.name
@@ -360,8 +361,7 @@ def together(seconds: float, answers: Sequence[NodeNoise], silent: Sequence[str]
             row.count += count
             row.rate += count / length
         for told in one.loops:
-            loop = loops[told.loop]
-            loop.loop = told.loop
+            loop = loops.setdefault(_around(told.loop), Loop(told.loop))
             loop.count += told.count
             loop.rate += told.count / length
             loop.cut += told.count if told.mode == "enforce" else 0
@@ -373,10 +373,21 @@ def together(seconds: float, answers: Sequence[NodeNoise], silent: Sequence[str]
         ],
         sorted(silent),
         sorted(talkers.values(), key=lambda one: (-one.rate, one.event, one.source)),
-        sorted(handlers.values(), key=lambda one: (-(one.consequences_rate or 0), one.place)),
+        sorted(handlers.values(), key=lambda one: (-_size(one), one.place)),
         sorted(shed.values(), key=lambda one: (-one.rate, one.place, one.reason)),
         sorted(loops.values(), key=lambda one: (-one.rate, one.loop)),
     )
+
+
+def _size(one: Amplifier) -> float:
+    return one.rate if one.consequences_rate is None else one.consequences_rate
+
+
+def _around(loop: str) -> tuple[str, ...]:
+    """The same for a loop from whichever of its handlers on it is told."""
+    handlers = loop.split(" → ")[1:]
+    first = handlers.index(min(handlers))
+    return (*handlers[first:], *handlers[:first])
 
 
 def _plus(rate: float | None, count: float | None, seconds: float) -> float | None:

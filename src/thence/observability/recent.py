@@ -5,8 +5,10 @@ A window and the one before it can so be told at once, and exactly, at no cost w
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from array import array
+from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
 
 __all__ = ["LONGEST", "Key", "RecentCounts", "Span"]
@@ -40,15 +42,15 @@ class Span(NamedTuple):
 class _Look(NamedTuple):
     time: float
     sequence: int
-    grown: dict[Key, int]
-    """Since the look before."""
+    values: array[int]
+    """Of the counters in the order in which they came up; those that came up later were 0."""
 
 
 class RecentCounts:
-    """Looks at some counters, and remembers by how much they grew.
+    """Looks at some counters, and remembers what they were: eight bytes for each counter and look.
 
     :param now: a monotonic clock.
-    :param count: all counters as they are; none is ever smaller than before.
+    :param count: all counters as they are; none ever goes, or is smaller than before.
     :param sequence: the number of the event that was emitted last.
     """
 
@@ -62,14 +64,14 @@ class RecentCounts:
         self._count = count
         self._sequence = sequence
         self.born = now()
-        self._before: Mapping[Key, int] = {}
-        # The first of them serves as a beginning only: what had grown by then is forgotten.
-        self._looks: deque[_Look] = deque([_Look(self.born, sequence(), {})], maxlen=LOOKS)
+        self._keys: dict[Key, None] = {}
+        """What the values of looks are of."""
+        first = _Look(self.born, sequence(), array("Q"))
+        self._looks: deque[_Look] = deque([first], maxlen=LOOKS)
 
     def look(self) -> None:
         """To be called once a second; more seldom makes windows less exact, no more."""
-        latest, self._before = self._look()
-        self._looks.append(latest)
+        self._looks.append(self._look())
 
     def windows(self, seconds: float) -> tuple[Span, Span]:
         """The window of about that length that ends now, and the one before it.
@@ -77,31 +79,14 @@ class RecentCounts:
         They begin with a look, so each is up to half a second longer or shorter; or far shorter, or empty, if the
         node is younger than that.
         """
-        latest, _ = self._look()
-        looks = [*self._looks, latest]
+        looks = [*self._looks, self._look()]
         end = len(looks) - 1
         begin = _begin(looks, end, seconds)
-        return _span(looks, begin, end), _span(looks, _begin(looks, begin, seconds), begin)
+        before = _begin(looks, begin, seconds)
+        return self._span(looks[begin], looks[end]), self._span(looks[before], looks[begin])
 
-    def _look(self) -> tuple[_Look, Mapping[Key, int]]:
-        counts, before = self._count(), self._before
-        grown = {
-            key: more for key, count in counts.items() if (more := count - before.get(key, 0)) > 0
-        }
-        return _Look(self._now(), self._sequence(), grown), counts
-
-
-def _begin(looks: list[_Look], end: int, seconds: float) -> int:
-    """Which look is nearest to that time before another one; none that leaves less than half of it, if there is."""
-    latest = looks[end].time - seconds / 2
-    early = (index for index in range(end) if looks[index].time <= latest)
-    wanted = looks[end].time - seconds
-    return min(early, key=lambda index: abs(looks[index].time - wanted), default=0)
-
-
-def _span(looks: list[_Look], begin: int, end: int) -> Span:
-    counts: Counter[Key] = Counter()
-    for look in looks[begin + 1 : end + 1]:
-        counts.update(look.grown)
-    first, last = looks[begin], looks[end]
-    return Span(first.time, last.time, first.sequence, last.sequence, counts)
+    def _look(self) -> _Look:
+        counts = self._count()
+        self._keys.update(dict.fromkeys(counts))
+        values = array("Q", (counts.get(key, 0) for key in self._keys))
+        return _Look(self._now(), self._sequence(), values)
