@@ -96,6 +96,20 @@ def test_where_others_may_have_emitted_it_too_only_the_rings_tell() -> None:
     assert "as far as is remembered" in one.detail
 
 
+def test_where_nothing_is_remembered_it_is_not_known_which_of_several_handlers_emits() -> None:
+    both = report(
+        handler("a", ("asked",), ("told",), 3),
+        handler("b", ("asked",), ("told",), 3),
+        emitted={"told": 3, "asked": 3},
+    )
+    unsure = drift([both], [sightings(seconds=0)], []).findings
+    assert [one.place for one in unsure] == ["s.a", "s.b"]
+    assert all(one.detail.startswith("not known") for one in unsure)
+    # A single one it must have been.
+    one = report(handler("a", ("asked",), ("told",), 3), emitted={"told": 3, "asked": 3})
+    assert not drift([one], [sightings(seconds=0)], []).findings
+
+
 def test_a_subscription_to_what_nobody_emits_has_never_been_of_use() -> None:
     told = drift(
         [

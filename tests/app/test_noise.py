@@ -9,6 +9,7 @@ import pytest
 
 from thence import Event, Node, NodeClosed, RateLimited, Service, UndeclaredEvent
 from thence.cascade.loops import LoopMode
+from thence.delivery import loop_guard
 from thence.observability.noise import Noise
 from thence.observability.sightings import Sightings
 from thence.testing import run
@@ -119,6 +120,50 @@ def test_a_loop_is_told_with_the_handlers_it_goes_through(mode: LoopMode, cut: i
     (loop,) = run(main()).loops
     assert loop.loop in ("there.go → back.come → there.go", "back.come → there.go → back.come")
     assert (loop.count, loop.cut) == (1 if cut else 2, cut)
+
+
+def test_loops_beyond_the_most_that_are_told_apart_are_counted_by_handler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop_guard, "MAX_TOLD", 0)
+    service = Service("there")
+
+    @service.on(Asked, name="go")
+    async def go(asked: Asked) -> Asked:
+        return asked
+
+    async def main() -> Noise:
+        async with (
+            Node(service, mesh="memory:loops") as node,
+            Node(mesh="memory:loops") as asking,
+        ):
+            await (await node.emit(Asked(number=0))).settled()
+            return await asking.ask_noise(10)
+
+    (loop,) = run(main()).loops
+    assert (loop.loop, loop.count, loop.cut) == ("there.go → … → there.go", 1, 1)
+
+
+def test_rings_that_are_off_leave_rates_and_take_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THENCE_RECORDER", "0")
+
+    async def main() -> tuple[Noise, list[Sightings]]:
+        async with (
+            Node(oracle(), mesh="memory:off") as node,
+            Node(mesh="memory:off") as asking,
+        ):
+            await (await node.emit(Asked(number=0))).settled()
+            sightings, _ = await asking.ask_sightings()
+            return await asking.ask_noise(10), sightings
+
+    noise, (seen,) = run(main())
+    assert {one.event: (one.count, one.bytes_rate) for one in noise.talkers} == {
+        "asked": (1, None),
+        "answered": (3, None),
+    }
+    assert [one.amplification for one in noise.handlers] == [None]
+    assert not noise.is_exact
+    assert (seen.emits, seen.seconds) == ((), 0)
 
 
 def test_a_node_tells_what_its_handlers_emit_whatever_they_declare() -> None:

@@ -72,16 +72,21 @@ def test_it_says_how_much_has_been_overwritten() -> None:
 
 def test_rings_that_are_off_cover_nothing() -> None:
     found = looked_through(Ring(0), 0, 10)
-    assert (found.covered, found.sent) == (0, {})
+    assert (found.covered, found.sent, found.forgot, found.since) == (0, {}, True, None)
 
 
 def test_it_tells_from_when_on_nothing_was_overwritten() -> None:
     ring = Ring(8 * FACT_BYTES)
     ring.note((MOMENT, 1.0, 0))
-    assert looked_through(ring, 0, 0).since is None
+    assert not looked_through(ring, 0, 0).forgot
     for second in range(2, 9):
         ring.note((MOMENT, float(second), 0))
-    assert looked_through(ring, 0, 0).since == 5.0
+    found = looked_through(ring, 0, 0)
+    assert (found.forgot, found.since) == (True, 5.0)
+    for sequence in range(1, 9):
+        ring.note((SENT, sequence, "scored", 9, (), below("s.a")))
+    found = looked_through(ring, 0, 0)
+    assert (found.forgot, found.since) == (True, None), "nothing there has a time"
 
 
 def test_who_failed_for_want_of_a_declaration_is_told_with_the_last_error() -> None:

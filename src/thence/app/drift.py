@@ -145,7 +145,10 @@ def _never_emitted(place: str, event: str, mesh: _Mesh) -> Finding | None:
     if not remembers_all and all(_is_only_emitter(report, one, event) for report, one in hosts):
         # It was seen by the counters, and nothing else there declares it.
         return None
-    detail = f"not as far as is remembered, but others at its nodes did; {ran}"
+    if back:
+        detail = f"not as far as is remembered, but others at its nodes did; {ran}"
+    else:
+        detail = f"not known: its nodes emitted it, and nothing is remembered of which handler did; {ran}"
     return Finding("never emitted", place, event, 0, back, detail)
 
 

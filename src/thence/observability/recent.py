@@ -8,7 +8,6 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
 
 __all__ = ["LONGEST", "Key", "RecentCounts", "Span"]
@@ -90,3 +89,21 @@ class RecentCounts:
         self._keys.update(dict.fromkeys(counts))
         values = array("Q", (counts.get(key, 0) for key in self._keys))
         return _Look(self._now(), self._sequence(), values)
+
+    def _span(self, first: _Look, last: _Look) -> Span:
+        later = len(last.values) - len(first.values)
+        began = first.values + array("Q", [0]) * later
+        counts = {
+            key: after - before
+            for key, before, after in zip(self._keys, began, last.values, strict=False)
+            if after > before
+        }
+        return Span(first.time, last.time, first.sequence, last.sequence, counts)
+
+
+def _begin(looks: list[_Look], end: int, seconds: float) -> int:
+    """Which look is nearest to that time before another one; none that leaves less than half of it, if there is."""
+    latest = looks[end].time - seconds / 2
+    early = (index for index in range(end) if looks[index].time <= latest)
+    wanted = looks[end].time - seconds
+    return min(early, key=lambda index: abs(looks[index].time - wanted), default=0)

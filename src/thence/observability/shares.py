@@ -42,8 +42,10 @@ class Shares(Struct):
     """By handler, how often it failed because it emitted what it does not declare, and the last error's text."""
     covered: float = 1.0
     """The share of the events asked for that the rings still tell of."""
+    forgot: bool = False
+    """Whether anything has been overwritten, or is not noted at all."""
     since: float | None = None
-    """From when on they do; None if nothing has been overwritten."""
+    """From when on nothing has been; None if that is not known."""
 
 
 async def shares_in(ring: Ring, first: int, last: int) -> Shares:
@@ -51,7 +53,7 @@ async def shares_in(ring: Ring, first: int, last: int) -> Shares:
     ring.digest()
     facts = list(ring.facts)
     is_full = len(facts) == ring.facts.maxlen
-    found, sent = Shares(), _Sent(first, last)
+    found, sent = Shares(forgot=is_full), _Sent(first, last)
     oldest: int | None = None
     for index, fact in enumerate(facts, 1):
         kind = fact[0]
@@ -90,7 +92,7 @@ def _covered(ring: Ring, first: int, last: int, is_full: bool, oldest: int | Non
 def _note_run(found: Shares, fact: Sequence[Any]) -> None:
     place, error = fact[3][1], fact[9]
     found.ran.add(fact[3])
-    if error is not None and error.startswith("UndeclaredEvent"):
+    if error is not None and error.startswith("UndeclaredEvent:"):
         found.undeclared[place] = (found.undeclared.get(place, (0, ""))[0] + 1, error)
 
 

@@ -43,7 +43,9 @@ def sightings_of(node: str, name: str, age: float, now: float, shares: Shares) -
     emits = sorted(pair for pair in shares.sent if pair[0] != ROOT)
     handles = sorted((place, event) for event, place in shares.ran)
     undeclared = sorted((place, *told) for place, told in shares.undeclared.items())
-    seconds = age if shares.since is None else min(age, now - shares.since)
+    seconds = age
+    if shares.forgot:
+        seconds = 0.0 if shares.since is None else min(age, now - shares.since)
     return Sightings(
         node,
         name,
