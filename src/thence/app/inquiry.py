@@ -1,8 +1,10 @@
-"""Asking all nodes of a mesh about an event."""
+"""Asking all nodes of a mesh what they remember."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -13,7 +15,9 @@ from thence.mesh.peers import NoAnswer
 from thence.observability.accounts import Account, Question, decode_account
 from thence.observability.clocks import Heard
 
-__all__ = ["Answers", "ask_all"]
+__all__ = ["Answers", "ask_all", "ask_peers_for"]
+
+T = TypeVar("T")
 
 
 class Answers(Struct):
@@ -66,3 +70,27 @@ async def _ask(
         return error
     took = min(max(account.took, 0.0), ended - began)
     return Heard(account, (began + took + ended) / 2 - account.clock, (ended - began - took) / 2)
+
+
+async def ask_peers_for(
+    runtime: Runtime,
+    question: str,
+    argument: bytes,
+    decode: Callable[[bytes], T],
+    timeout: float,
+) -> tuple[list[T], list[str]]:
+    """What all peers answer, and the names of those that did not, or not in a way that is understood here."""
+    links = list(runtime.peers.links.values())
+    silent = runtime.unlinked()
+
+    async def ask(link: Link) -> T | None:
+        try:
+            return decode(await runtime.peers.ask(link, question, argument, timeout=timeout))
+        except (NoAnswer, ValueError):
+            return None
+
+    told = await asyncio.gather(*map(ask, links))
+    for link, one in zip(links, told, strict=True):
+        if one is None:
+            silent.append(link.peer.name if link.peer is not None else link.node)
+    return [one for one in told if one is not None], sorted(silent)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 
 import msgspec
 
-from thence.app.inquiry import Answers, ask_all
+from thence.app.inquiry import Answers, ask_all, ask_peers_for
 from thence.app.lifespans import RunningLifespan
 from thence.app.limits import (
     LimitChange,
@@ -37,6 +37,14 @@ from thence.events import Event
 from thence.facts import Observer
 from thence.identifiers import new_node_id
 from thence.observability.accounts import Question, decode_question
+from thence.observability.noise import (
+    Noise,
+    NoiseQuestion,
+    decode_noise,
+    decode_noise_question,
+    together,
+)
+from thence.observability.sightings import Sightings, decode_sightings
 
 __all__ = ["Node"]
 
@@ -125,6 +133,8 @@ class Node:
             "report": self._answer_report,
             "limit": self._answer_limit,
             "account": self._answer_account,
+            "noise": self._answer_noise,
+            "sightings": self._answer_sightings,
         }
         runtime = Runtime(
             identifier,
@@ -292,6 +302,39 @@ class Node:
     async def _account(self, question: Question) -> bytes:
         assert self._runtime is not None
         return (await self._runtime.witness.account(question)).encode()
+
+    async def ask_noise(self, seconds: float, *, timeout: float = 1.0) -> Noise:
+        """What all peers tell of the events of the last ``seconds``, 60 at most.
+
+        :raises NodeClosed: this node is not running.
+        """
+        argument = msgspec.msgpack.encode(NoiseQuestion(seconds))
+        answers, silent = await ask_peers_for(
+            self._running(), "noise", argument, decode_noise, timeout
+        )
+        return together(seconds, answers, silent)
+
+    async def _answer_noise(self, argument: bytes) -> bytes:
+        assert self._runtime is not None
+        noise = await self._runtime.counting.noise(decode_noise_question(argument))
+        return noise.encode()
+
+    async def ask_sightings(self, *, timeout: float = 1.0) -> tuple[list[Sightings], list[str]]:
+        """What all peers have seen their handlers do, and the names of those that did not answer in time.
+
+        :raises NodeClosed: this node is not running.
+        """
+        return await ask_peers_for(self._running(), "sightings", b"", decode_sightings, timeout)
+
+    async def _answer_sightings(self, _argument: bytes) -> bytes:
+        assert self._runtime is not None
+        return (await self._runtime.counting.sightings()).encode()
+
+    def _running(self) -> Runtime:
+        runtime = self._runtime
+        if runtime is None or self._state != "running":
+            self._refuse()
+        return runtime
 
     async def set_limit(
         self, place: str, limit: str, *, by: str, timeout: float = 1.0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 import msgspec
 from msgspec import Struct
 
 from thence.app.runtime import Runtime
+from thence.events.schema import Schema
 from thence.histogram import Histogram
 
 __all__ = [
@@ -115,6 +117,9 @@ class NodeReport(Struct, frozen=True):
     all_lag: Histogram = Histogram()
     """The same since its start."""
 
+    schemas: dict[str, str] = {}
+    """By event type, the fingerprint of what this node understands by it: all that it emits, may emit or wants."""
+
     def encode(self) -> bytes:
         """For the wire; :meth:`decode` is the inverse."""
         return msgspec.msgpack.encode(self)
@@ -194,4 +199,18 @@ def report_on(runtime: Runtime) -> NodeReport:
         all_cascades=runtime.cascade_times.ever.histogram(),
         lag=runtime.lag.times.histogram(),
         all_lag=runtime.lag.times.ever.histogram(),
+        schemas=_schemas(runtime),
     )
+
+
+def _schemas(runtime: Runtime) -> dict[str, str]:
+    specs = [route.spec for route in runtime.table.routes.values()]
+    for handler in runtime.hosting.handlers:
+        specs += [subscription.event for subscription in handler.subscriptions]
+        specs += [event.__event__ for event in handler.declared]
+    return {schema.name: _fingerprint(schema) for schema in {spec.schema for spec in specs}}
+
+
+@lru_cache(maxsize=1000)
+def _fingerprint(schema: Schema) -> str:
+    return schema.fingerprint

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from thence.app.counting import Counting
 from thence.app.hosting import Hosting
 from thence.app.limits import LimitChange, apply_limit
 from thence.app.loop_lag import LoopLag
@@ -80,7 +81,7 @@ class Runtime:
             self.ring,
             lambda: self.services.values(),  # noqa: PLW0108 - made below
             self._spec_of,
-            self._beat,
+            self._note_up,
             now,
             recorder_age,
             FormerRun(f"{recorder_file}.before") if recorder_file else None,
@@ -119,6 +120,9 @@ class Runtime:
         self.dispatcher = self.hosting.dispatcher
         self.fleet = self.hosting.fleet
         self.traffic.serve(self.hosting, self.table)
+        self.counting = Counting(
+            node, name, self.hosting, self.table, self.emitter, guard, self.ring, now
+        )
         self._losses = LossLog(name, self._count_losses)
         self.dispatcher.admission.lossy = self._losses.note
         self.emitter.tell_losses(self._losses.note)
@@ -259,6 +263,10 @@ class Runtime:
         return next((route.spec for route in routes if route.spec.name == event), None)
 
     def _beat(self) -> None:
+        self._note_up()
+        self.counting.look()
+
+    def _note_up(self) -> None:
         self.ring.digest()
         self.emitter.note_moment()
 

@@ -24,6 +24,10 @@ COMMANDS = {
     "top": ("thence.cli.top:top", "Show what each handler does, live."),
     "trace": ("thence.cli.trace:trace", "Show what became of an event and of all that it caused."),
     "why": ("thence.cli.why:why", "Show the root cause of an event, and what went wrong first."),
+    "noise": (
+        "thence.cli.noise:noise",
+        "Show who talks most, what grows, and what is shed and why.",
+    ),
     "limit": ("thence.cli.limit:limit", "Change a limit on live nodes."),
     "demo": ("thence.cli.demo:demo", "Play a treasure hunt on a dozen processes."),
 }

@@ -12,9 +12,12 @@ from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
+from rich.console import Console
 
+from thence.app.drift import drift as drift_of
 from thence.app.node import Node
 from thence.app.report import NodeReport
+from thence.cli.drift_drawings import drift_document, drift_lines
 from thence.cli.exits import CommandError, Exit
 from thence.cli.options import Debug, Json, Mesh, run_loop
 from thence.cli.windows import rounds, times_between
@@ -36,6 +39,14 @@ class Flow(msgspec.Struct, frozen=True):
 def map_mesh(
     *,
     seconds: Annotated[float, Parameter(help="How long to watch, for the rates.")] = 1.0,
+    drift: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Compare what is declared with what was seen instead: never seen, seen but undeclared, several "
+            "versions.",
+        ),
+    ] = False,
     mesh: Mesh = None,
     json: Json = False,
     debug: Debug = False,
@@ -46,7 +57,7 @@ def map_mesh(
     """
     if seconds <= 0:
         raise CommandError(f"--seconds {seconds:g}: give a time above zero", Exit.USAGE)
-    return run_loop(_map(seconds, mesh, json))
+    return run_loop(_drift(mesh, json) if drift else _map(seconds, mesh, json))
 
 
 async def _map(seconds: float, mesh: str | None, as_json: bool) -> int:
@@ -57,11 +68,7 @@ async def _map(seconds: float, mesh: str | None, as_json: bool) -> int:
         after, silent = await node.ask_peers()
         elapsed = time.monotonic() - began
     if not after and not silent:
-        raise CommandError(
-            "nobody is on this mesh: start a service with 'thence run MODULE:SERVICE', or name another mesh "
-            "with --mesh",
-            Exit.NOBODY,
-        )
+        raise _nobody()
     flows = flows_between(before, after, elapsed)
     if as_json:
         print(json.dumps(_document(after, silent, flows)))
@@ -70,6 +77,32 @@ async def _map(seconds: float, mesh: str | None, as_json: bool) -> int:
     if not after:
         return Exit.NOBODY
     return Exit.PARTIAL if silent else Exit.DONE
+
+
+async def _drift(mesh: str | None, as_json: bool) -> int:
+    async with Node(mesh=mesh, name="thence map") as node:
+        reports, silent = await node.ask_peers()
+        sightings, _ = await node.ask_sightings()
+    if not reports and not silent:
+        raise _nobody()
+    found = drift_of(reports, sightings, silent)
+    if as_json:
+        print(json.dumps(drift_document(found)))
+    else:
+        console = Console(highlight=False)
+        for line in drift_lines(found):
+            console.print(line)
+    if not reports:
+        return Exit.NOBODY
+    return Exit.PARTIAL if found.silent else Exit.DONE
+
+
+def _nobody() -> CommandError:
+    return CommandError(
+        "nobody is on this mesh: start a service with 'thence run MODULE:SERVICE', or name another mesh with "
+        "--mesh",
+        Exit.NOBODY,
+    )
 
 
 def flows_between(before: list[NodeReport], after: list[NodeReport], seconds: float) -> list[Flow]:

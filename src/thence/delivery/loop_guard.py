@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from thence.cascade.loops import LoopMode, Paths, loop_in
 from thence.cascade.settlement import MAX_TEXT, Failure
@@ -16,7 +17,7 @@ __all__ = ["LoopGuard"]
 logger = logging.getLogger("thence.handling")
 
 MAX_TOLD = 100
-"""Different loops that are logged; the others are counted."""
+"""Different loops that are logged, and told of by themselves; the others are only counted."""
 
 
 class LoopGuard:
@@ -25,6 +26,8 @@ class LoopGuard:
     def __init__(self, mode: LoopMode) -> None:
         self.mode = mode
         self.paths = Paths()
+        self.seen: Counter[str] = Counter()
+        """How often cascades came back, by loop; beyond :data:`MAX_TOLD` of them, by the handler they came back to."""
         self._told: set[str] = set()
 
     def cuts(self, handler: HostedHandler, arrival: Arrival) -> bool:
@@ -37,6 +40,7 @@ class LoopGuard:
             return False
         handler.loops += 1
         loop, rounds = loop_in(path), path.visits - 1
+        self._count(loop, handler.place)
         enforced = self.mode == "enforce"
         if self.mode != "observe" and loop not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(loop)
@@ -63,6 +67,10 @@ class LoopGuard:
                 )
             )
         return enforced
+
+    def _count(self, loop: str, place: str) -> None:
+        known = loop in self.seen or len(self.seen) < MAX_TOLD
+        self.seen[loop if known else f"{place} → … → {place}"] += 1
 
     def back_at(self, handler: HostedHandler, arrival: Arrival) -> Path | None:
         """The path of the arrival with the handler at its end, if that is there too often."""
