@@ -18,7 +18,8 @@ def tree(cascade: Cascade) -> list[str]:
     """A line for each handler that ended, and for each cut, under the handler that caused it."""
     lines = [cascade.event]
     below: defaultdict[tuple[str, str], list[Ending | Cut]] = defaultdict(list)
-    for part in (*cascade.endings, *cascade.cuts):
+    parts: tuple[Ending | Cut, ...] = (*cascade.endings, *cascade.cuts)
+    for part in parts:
         # How the root itself was handled is not told.
         by = part.by if part.cause_id != cascade.root_id else ""
         below[part.cause_id, by].append(part)
