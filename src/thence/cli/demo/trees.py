@@ -18,16 +18,16 @@ def tree(cascade: Cascade) -> list[str]:
     """A line for each handler that ended, and for each cut, under the handler that caused it."""
     lines = [cascade.event]
     below: defaultdict[tuple[str, str], list[Ending | Cut]] = defaultdict(list)
-    parts: list[Ending | Cut] = [*cascade.endings, *cascade.cuts]
+    parts: tuple[Ending | Cut, ...] = (*cascade.endings, *cascade.cuts)
     for part in parts:
         # How the root itself was handled is not told.
         by = part.by if part.cause_id != cascade.root_id else ""
         below[part.cause_id, by].append(part)
 
     def grow(cause: str, by: str, indent: str) -> None:
-        caused = sorted(below[cause, by], key=lambda part: part.at)
-        for position, part in enumerate(caused):
-            last = position == len(caused) - 1
+        parts = sorted(below[cause, by], key=lambda part: part.at)
+        for position, part in enumerate(parts):
+            last = position == len(parts) - 1
             branch = "└─" if last else "├─"
             after = (part.at - cascade.began) * 1000
             if isinstance(part, Cut):
