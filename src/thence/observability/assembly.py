@@ -83,7 +83,7 @@ class Occurrence(Struct, eq=False):
 
     def walk(self) -> Iterator[Occurrence]:
         """It and all that it caused, causes before effects."""
-        waiting = deque([self])
+        waiting: deque[Occurrence] = deque([self])
         while waiting:
             one = waiting.popleft()
             yield one
