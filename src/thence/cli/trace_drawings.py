@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from thence.observability.assembly import Handling, Occurrence, Outcome, Trace
@@ -35,6 +35,8 @@ WORDS: dict[Outcome, str] = {
 }
 LEAST_BAR = 16
 """Characters of a waterfall's bars, at the least."""
+TIMES = 27
+"""Characters of a line of the tree for its times, its sign and the gaps."""
 MOST_LINES = 1000
 
 
@@ -62,8 +64,9 @@ def tree(trace: Trace, top: Occurrence, width: int) -> list[Text]:
     lines = [*_head(top)]
     left = [f"{before}{one.event or '(an event nobody told of)'}" for before, _, one, _ in rows]
     places = [_place(handling) for *_, handling in rows]
-    first = min(max(map(cell_len, left), default=0), max(20, width // 2))
-    second = min(max(map(cell_len, places), default=0), max(16, width // 3))
+    room = width - TIMES
+    second = min(max(map(cell_len, places), default=0), max(16, room // 2))
+    first = min(max(map(cell_len, left), default=0), max(20, room - second))
     for text, place, (_, within, _, handling) in zip(left, places, rows, strict=True):
         lines += _row(text, place, within, handling, first, second, width)
     if stack:
@@ -369,5 +372,5 @@ def _ms(seconds: float) -> str:
 
 def _fit(text: str, width: int) -> str:
     if cell_len(text) > width:
-        text = text[: width - 1] + "…"
+        text = set_cell_size(text, width - 1) + "…"
     return text + " " * (width - cell_len(text))
