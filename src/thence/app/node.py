@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import msgspec
 
@@ -37,6 +37,9 @@ from thence.events import Event
 from thence.facts import Observer
 from thence.identifiers import new_node_id
 from thence.observability.accounts import Question, decode_question
+
+if TYPE_CHECKING:
+    from thence.app.exporting import Exporting
 
 __all__ = ["Node"]
 
@@ -92,6 +95,7 @@ class Node:
         self._runtime: Runtime | None = None
         self._lifespans: list[RunningLifespan] = []
         self._observer: Observer | None = None
+        self._exporting: Exporting | None = None
         self._state = "not started"
         self._roots: RootEmits | None = None
         """Only while root events may be emitted."""
@@ -118,6 +122,11 @@ class Node:
         self._state = "running"
 
     async def _start(self) -> None:
+        export = self._settings.export_plan()
+        if export is not None:
+            from thence.observability.opentelemetry.spans import require
+
+            require()
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
         answers: dict[str, Callable[[bytes], bytes | Awaitable[bytes]]] = {
@@ -137,8 +146,16 @@ class Node:
             self._settings.sample_share(),
             self._settings.recorder_bytes(),
             self._settings.recorder_seconds(),
+            traces=export is not None,
         )
         self._runtime = runtime
+        if export is not None:
+            # Not before it is needed, as are the packages that it needs.
+            from thence.app.exporting import Exporting
+
+            self._exporting = exporting = Exporting(runtime, export)
+            runtime.also_beat = exporting.beat
+            answers |= exporting.answers()
         runtime.observe(self._observer)
         for place, limit in self._settings.limits.items():
             if runtime.set_limit(place, limit, "the settings") is None:
@@ -181,6 +198,8 @@ class Node:
                 await runtime.cancel()
             # What arrives from now on would find its service's state gone.
             runtime.dispatcher.stop()
+            if self._exporting is not None:
+                await self._exporting.close()
             for lifespan in reversed(self._lifespans):
                 try:
                     await lifespan.leave()

@@ -19,9 +19,12 @@ from thence.cascade.settlement import Branches
 from thence.cascade.times import RecentTimes
 from thence.clock import stopwatch
 from thence.delivery.about import EACH
+from thence.delivery.consequences import ConsequenceEmits
 from thence.delivery.emission import Emitter
 from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.roots import RootEmits
 from thence.delivery.routes import RouteTable
+from thence.delivery.tracing import TracingConsequences, TracingOutlet, TracingRoots
 from thence.delivery.tracking import Tracker
 from thence.events import Catalog, Event, EventSpec
 from thence.facts import GuardedObserver, Observer, Ring
@@ -52,6 +55,7 @@ class Runtime:
         sample_share: float,
         recorder_bytes: int,
         recorder_age: float,
+        traces: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -77,8 +81,17 @@ class Runtime:
             self.tracker,
         )
         self.emitter = Emitter(
-            node, self.table, self.peers.cork, self.tracker, guard.paths, self.ring
+            node,
+            self.table,
+            self.peers.cork,
+            self.tracker,
+            guard.paths,
+            self.ring,
+            TracingRoots if traces else RootEmits,
+            TracingConsequences if traces else ConsequenceEmits,
         )
+        if traces:
+            self.table.outlet_to = TracingOutlet
         self.hosting = Hosting(
             name,
             services,
@@ -108,6 +121,8 @@ class Runtime:
         self.dispatcher.admission.lossy = self._losses.note
         self.emitter.tell_losses(self._losses.note)
         self.traffic.beat = self._beat
+        self.also_beat: Callable[[], None] | None = None
+        """Called once a second, if somebody wants to be."""
 
     # -- coming and going
 
@@ -231,6 +246,8 @@ class Runtime:
     def _beat(self) -> None:
         self.ring.digest()
         self.emitter.note_moment()
+        if self.also_beat is not None:
+            self.also_beat()
 
     def _count_losses(self) -> Counter[str]:
         """What was shed or not sent so far, by what and why."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -32,6 +33,12 @@ def run(
         LogFormat | None,
         Parameter(
             help="How to log on stderr (or THENCE_LOGS); by default pretty on a terminal, else json.",
+        ),
+    ] = None,
+    export: Annotated[
+        Literal["off", "all", "anomalous"] | None,
+        Parameter(
+            help="Which cascades to export as spans of OpenTelemetry (or THENCE_EXPORT); by default off.",
         ),
     ] = None,
     mesh: Mesh = None,
@@ -62,6 +69,9 @@ def run(
                 f"{service!r}: write MODULE:SERVICE, for example scores:scores", Exit.USAGE
             )
     settings = Settings.read().override(logs=logs)
+    if export is not None:
+        # The replicas inherit it.
+        os.environ["THENCE_EXPORT"] = export
     form, window = format_for(settings.logs, sys.stderr), settings.repeats_window()
     set_up_logs(form, window, debug=debug)
     command = [

@@ -159,7 +159,7 @@ class Witness:
         if isinstance(size, bytes):
             payload, size = self._shown(event, size), len(size)
         by = None
-        if lineage is None:
+        if lineage is None or lineage.path is None:
             by = next((time for upto, time in moments if upto >= sequence), None)
         event_id = EventId(self._node, sequence)
         return Sent(event_id, event, services, _ancestry_of(lineage, None), size, by, payload)
