@@ -34,6 +34,7 @@ MOST_A_SECOND = 100
 AT_ONCE = 500
 """Cascades that one question names."""
 ANSWER_WITHIN = 2.0
+HEARD = b"heard"
 TRIES = 3
 """How often a peer is asked that does not answer."""
 END_WITHIN = 1.5
@@ -73,7 +74,7 @@ class Exporting:
         self._heard: dict[str, int] = {}
         """By peer, how many of the orders it has heard of."""
         self._tries: dict[str, int] = {}
-        self._raised = False
+        self._raised = self._closes = False
         self._task: asyncio.Task[None] | None = None
         roots = runtime.emitter.roots
         assert isinstance(roots, TracingRoots)
@@ -98,16 +99,20 @@ class Exporting:
 
     async def close(self) -> None:
         """Export what is left to be."""
+        self._closes = True
         self._runtime.emitter.note_moment()
         try:
             async with asyncio.timeout(END_WITHIN):
                 if self._task is not None and not self._task.done():
                     await self._task
                 await self._turn()
-                if self._exporter.maker.made:
-                    await asyncio.to_thread(self._exporter.maker.flush)
+                await self._flush()
         except TimeoutError:
             logger.warning("%s: some spans may not have been exported", self._runtime.name)
+
+    async def _flush(self) -> None:
+        if self._exporter.maker.made:
+            await asyncio.to_thread(self._exporter.maker.flush)
 
     # -- what turned out to be an anomaly
 
@@ -155,19 +160,23 @@ class Exporting:
         return found
 
     async def _pass_on(self, node: str, roots: list[EventId]) -> bool:
-        """Tell the node whose business it is. Whether it heard."""
+        """Tell the node whose business it is. Whether it will see to it."""
         link = self._runtime.peers.links.get(node)
         if link is None:
             return False
         try:
-            await self._runtime.peers.ask(link, "anomaly", _encode(roots), timeout=ANSWER_WITHIN)
+            answer = await self._runtime.peers.ask(
+                link, "anomaly", _encode(roots), timeout=ANSWER_WITHIN
+            )
         except NoAnswer:
             return False
-        return True
+        return answer == HEARD
 
     def _answer_anomaly(self, argument: bytes) -> bytes:
+        if self._closes:
+            return b""
         self._notice(_decode_roots(argument))
-        return b""
+        return HEARD
 
     # -- having it exported
 
@@ -227,8 +236,10 @@ class Exporting:
         return sightings
 
     async def _answer_export(self, argument: bytes) -> bytes:
-        roots = _decode_roots(argument)
-        return _encode(await self._exporter.recall(roots))
+        sightings = await self._exporter.recall(_decode_roots(argument))
+        if self._closes:
+            await self._flush()
+        return _encode(sightings)
 
     def _leave_out(self) -> None:
         self.left_out += 1

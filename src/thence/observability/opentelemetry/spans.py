@@ -91,7 +91,7 @@ class SpanMaker:
         if one.cause is not None:
             parent = self._context(trace, process_span_id(one.cause, one.place, self._node))
         elif trace.parent is not None:
-            parent = self._foreign(trace)
+            parent = self._context(trace, trace.parent.span)
         about = self._about("send", one.event_id, one.event, one.root)
         if one.size is not None:
             about["messaging.message.body.size"] = one.size
@@ -132,7 +132,8 @@ class SpanMaker:
         error: tuple[str, str] | None,
     ) -> None:
         trace = trace_for(one.root, one.foreign)
-        parent = self._context(trace, send_span_id(one.event_id))
+        remote = one.event_id.node != self._node
+        parent = self._context(trace, send_span_id(one.event_id), remote)
         kind, span = (
             self._api.SpanKind.CONSUMER,
             process_span_id(one.event_id, one.place, self._node),
@@ -187,14 +188,10 @@ class SpanMaker:
         made.end(max(began, ended))
         self.made += 1
 
-    def _context(self, trace: Trace, span: int) -> SpanContext:
+    def _context(self, trace: Trace, span: int, remote: bool = False) -> SpanContext:
         flags = self._api.TraceFlags(SAMPLED)
-        made: SpanContext = self._api.SpanContext(trace.number, span, True, flags)
+        made: SpanContext = self._api.SpanContext(trace.number, span, remote, flags)
         return made
-
-    def _foreign(self, trace: Trace) -> SpanContext:
-        assert trace.parent is not None
-        return self._context(trace, trace.parent.span)
 
     def _found_tracer(self) -> Any:
         """The provider's tracer, with ids and a choice of spans that are ours; None if it can't have them."""
