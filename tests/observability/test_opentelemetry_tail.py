@@ -124,6 +124,27 @@ def test_fifty_times_fewer_spans_leave_and_every_anomaly_is_as_complete_as_if_al
     assert len(everything) >= 50 * len(some)
 
 
+def test_an_anomaly_in_a_flood_is_complete_though_the_rings_forget_within_seconds() -> None:
+    async def scenario() -> list[str]:
+        bad: list[str] = []
+        async with exporting(new_mesh(), "anomalous", *services()) as emitter:
+            for number in range(15_000):
+                what = "failed" if number % 3000 == 1500 else "good"
+                receipt = await emitter.emit(Begun(number=number, what=what))
+                if what == "failed":
+                    bad.append(receipt.event_id)
+            await eventually(lambda: all(len(trace_of(one)) == PER_CASCADE for one in bad))
+        return bad
+
+    KEPT.clear()
+    # In real time, or else nothing would be forgotten.
+    bad = asyncio.run(scenario())
+    assert roots_of(KEPT.get_finished_spans()).keys() == set(bad)
+    shapes = [shape_of(trace_of(one)) for one in bad]
+    assert "?" not in str(shapes)
+    assert all(shape == shapes[0] for shape in shapes)
+
+
 async def one_bad(what: str, within: float = 20.0, **settings: Any) -> list[Any]:
     async with exporting(new_mesh(), "anomalous", *services(), **settings) as emitter:
         receipt = await emitter.emit(Begun(what=what))
@@ -296,7 +317,7 @@ def test_what_was_overwritten_before_anybody_looked_is_said_once(
 
     with listening() as log:
         run(scenario())
-    said = [text for text in log.said if "more happened than the recorder keeps" in text]
+    said = [text for text in log.said if "more happened than the recorder keeps until" in text]
     assert said
     assert len(said) == len(set(said))
 

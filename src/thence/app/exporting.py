@@ -36,6 +36,13 @@ AT_ONCE = 500
 ANSWER_WITHIN = 2.0
 HEARD = b"heard"
 TRIES = 3
+OFTEN = 0.25
+"""Seconds between looks at what is new, or less if that is much."""
+SOON = 0.2
+"""Seconds after which is seen to what somebody has noticed."""
+FULL = 0.25
+"""The share of the recorder that may become new between two looks."""
+SOONEST = 0.02
 """How often a peer is asked that does not answer."""
 END_WITHIN = 1.5
 """Seconds that the last spans of a node may take that closes."""
@@ -75,6 +82,8 @@ class Exporting:
         """By peer, how many of the orders it has heard of."""
         self._tries: dict[str, int] = {}
         self._raised = self._closes = False
+        self._looked_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         roots = runtime.emitter.roots
         assert isinstance(roots, TracingRoots)
@@ -87,6 +96,7 @@ class Exporting:
                 )
         if not export.everything:
             runtime.tracker.watch = self._judge
+        self._look_within(OFTEN)
 
     def answers(self) -> dict[str, Callable[[bytes], bytes | Awaitable[bytes]]]:
         """The questions that peers may ask."""
@@ -100,6 +110,8 @@ class Exporting:
     async def close(self) -> None:
         """Export what is left to be."""
         self._closes = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._runtime.emitter.note_moment()
         try:
             async with asyncio.timeout(END_WITHIN):
@@ -109,6 +121,18 @@ class Exporting:
                 await self._flush()
         except TimeoutError:
             logger.warning("%s: some spans may not have been exported", self._runtime.name)
+
+    def _look_within(self, seconds: float) -> None:
+        due = self._loop.time() + seconds
+        if self._closes or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._look_early)
+
+    def _look_early(self) -> None:
+        self._timer = None
+        self.beat()
 
     async def _flush(self) -> None:
         if self._exporter.maker.made:
@@ -125,6 +149,8 @@ class Exporting:
         for root in roots:
             if root not in self._ordered and len(self._noticed) < MOST_WANTED:
                 self._noticed[root] = None
+        if self._noticed:
+            self._look_within(SOON)
 
     async def _turn(self) -> None:
         try:
@@ -135,6 +161,7 @@ class Exporting:
                     self._noticed |= dict.fromkeys(roots)
             noticed, self._noticed = self._noticed, {}
             await self._tell(self._order(noticed))
+            self._look_before_it_is_overwritten()
         except Exception:
             if not self._raised:
                 self._raised = True
@@ -142,6 +169,12 @@ class Exporting:
                     "%s: the export of spans has raised, which may have lost some; this is logged once",
                     self._runtime.name,
                 )
+
+    def _look_before_it_is_overwritten(self) -> None:
+        now = self._loop.time()
+        since, self._looked_at = now - self._looked_at, now
+        fill = self._exporter.fill
+        self._look_within(min(OFTEN, max(SOONEST, since * FULL / fill)) if fill else OFTEN)
 
     def _by_node(self, roots: Iterable[EventId]) -> dict[str, list[EventId]]:
         """By the node whose business they are, as many as may be told of."""

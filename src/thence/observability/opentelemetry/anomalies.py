@@ -6,7 +6,7 @@ longer after its root was emitted than is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
 
 from thence.delivery.reasons import CASCADE_EXPIRED, kind_of
@@ -14,7 +14,7 @@ from thence.events.envelope import DEFAULT, Extras
 from thence.events.lineage import Lineage
 from thence.facts.ring import RAN, REFUSED
 from thence.identifiers import EventId
-from thence.observability.opentelemetry.recollection import Facts, Raw, in_steps, root_of
+from thence.observability.opentelemetry.recollection import Facts, Raw, in_chunks, root_of
 
 __all__ = ["anomalies"]
 
@@ -33,55 +33,62 @@ async def anomalies(
     :param behind: seconds by which another node's stopwatch is behind this one's.
     """
     found: dict[EventId, str] = {}
-    async for raw in in_steps((*facts.facts, *facts.refusals)):
-        if raw[0] == RAN:
-            _, node, sequence, _, began, ended, ancestry, told, since, error, _ = raw
-            if error is not None:
-                found[root_of(node, sequence, ancestry, told)] = "failed"
-                continue
-            emitted = _root_emitted(ancestry, behind(node))
-            if emitted is None:
-                emitted = min((at for at in (since, began) if at is not None), default=ended)
-            if ended - emitted > slower + MOMENTS:
-                found.setdefault(root_of(node, sequence, ancestry, told), "slow")
-        elif raw[0] == REFUSED:
-            _, node, sequence, _, _, ancestry, told, reason, _ = raw
-            if reason == CASCADE_EXPIRED or kind_of(reason) == "cut":
-                found.setdefault(root_of(node, sequence, ancestry, told), "cut")
-    async for raw in in_steps(facts.batches):
-        for root in _slow_in(raw, slower + MOMENTS):
-            found.setdefault(root, "slow")
+    allowed = slower + MOMENTS
+    async for some in in_chunks((*facts.facts, *facts.refusals)):
+        for raw in some:
+            kind = raw[0]
+            if kind == RAN:
+                _, node, sequence, _, began, ended, ancestry, told, since, error, _ = raw
+                if error is not None:
+                    found[root_of(node, sequence, ancestry, told)] = "failed"
+                    continue
+                emitted = _root_emitted(ancestry, behind, node)
+                if emitted is None:
+                    emitted = since if since is not None else began
+                if emitted is not None and ended - emitted > allowed:
+                    found.setdefault(root_of(node, sequence, ancestry, told), "slow")
+            elif kind == REFUSED:
+                _, node, sequence, _, _, ancestry, told, reason, _ = raw
+                if reason == CASCADE_EXPIRED or kind_of(reason) == "cut":
+                    found.setdefault(root_of(node, sequence, ancestry, told), "cut")
+    async for some in in_chunks(facts.batches):
+        for raw in some:
+            for root in _slow_in(raw, allowed):
+                found.setdefault(root, "slow")
     return found
 
 
-def _slow_in(raw: Raw, slower: float) -> Iterator[EventId]:
+def _slow_in(raw: Raw, slower: float) -> list[EventId]:
     node, _, sent, began, ended, sequences, _, ancestries, told = raw
     if ancestries is None:
-        if ended - began > slower:
-            for sequence in sequences:
-                yield EventId(node, sequence)
-        return
+        if ended - began <= slower:
+            return []
+        return [EventId(node, sequence) for sequence in sequences]
     # The time that the events were on their way is not counted, which is little: else they were not noted together.
     behind = began - sent
     if ended - began <= slower and not any(
         isinstance(one, Lineage) or one.began for one in ancestries if one is not None
     ):
-        # All the same, as it is for nearly all: none was emitted too long ago.
+        # Nearly always: not even the cascade that was emitted first was emitted too long ago.
         earliest = min(_deadline_in(one) for one in ancestries if one is not None)
         if earliest and ended - (earliest / 1000 + behind - DEFAULT.seconds) <= slower:
-            return
+            return []
+    found: list[EventId] = []
     for sequence, ancestry in zip(sequences, ancestries, strict=True):
-        emitted = _root_emitted(ancestry, behind)
+        emitted = _root_emitted(ancestry, lambda _: behind, node)
         if ended - (began if emitted is None else emitted) > slower:
-            yield root_of(node, sequence, ancestry, told)
+            found.append(root_of(node, sequence, ancestry, told))
+    return found
 
 
-def _root_emitted(ancestry: Lineage | Extras | None, behind: float) -> float | None:
+def _root_emitted(
+    ancestry: Lineage | Extras | None, behind: Callable[[str], float], node: str
+) -> float | None:
     """When the root of the cascade was emitted, by this node's stopwatch; None if that is not told."""
     if ancestry is None or not ancestry.deadline:
         return None
     if isinstance(ancestry, Lineage):
         return ancestry.began or ancestry.deadline - DEFAULT.seconds
     if ancestry.began:
-        return ancestry.began / 1000 + behind
-    return ancestry.deadline / 1000 + behind - DEFAULT.seconds
+        return ancestry.began / 1000 + behind(node)
+    return ancestry.deadline / 1000 + behind(node) - DEFAULT.seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import (
     NonRecordingSpan,
     SpanContext,
@@ -14,7 +14,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from thence.delivery.running import RUNNING, run_of
+from thence.delivery.running import RUNNING
 from thence.events.envelope import Arrival, event_id_of, lineage_of
 from thence.observability.opentelemetry.identifiers import (
     SAMPLED,
@@ -30,6 +30,8 @@ Call = Callable[..., Coroutine[Any, Any, Any]]
 
 def current_trace() -> bytes:
     """The span that the current code runs in, as it travels; empty if there is none."""
+    if not get_current():
+        return b""
     context = get_current_span().get_span_context()
     if not context.is_valid:
         return b""
@@ -47,8 +49,9 @@ def with_current_span(call: Call, place: str, node: str, *, always: bool) -> Cal
 
     def called(*arguments: Any) -> Coroutine[Any, Any, Any]:
         running = RUNNING.get()
-        if running is not None:
-            _, arrival = run_of(running)
+        arrival = running[0] if isinstance(running, tuple) else running
+        # What is nothing special belongs to nobody's trace.
+        if arrival is not None and (always or arrival.extras is not None):
             foreign = _foreign(arrival)
             if foreign or always:
                 return within(_span_of(arrival, foreign, place, node), arguments)

@@ -82,6 +82,11 @@ class Exporter:
         self._busy = asyncio.Lock()
         self._told: set[str] = set()
 
+    @property
+    def fill(self) -> float:
+        """The share of the recorder's room that was new at the last look; looked at later, it would be overwritten."""
+        return self._recollection.fill
+
     async def look(self) -> dict[EventId, str]:
         """Export what is new and is to be; the roots of anomalies nobody has asked for yet, and what is wrong."""
         async with self._busy:
@@ -137,8 +142,8 @@ class Exporter:
     async def _look_at(self, news: Facts, wanted: Wanted) -> None:
         if self._recollection.missed:
             self._tell_once(
-                "%s: more happened than the recorder keeps for a second, so some spans were not exported: give it "
-                "more room (recorder=...), or export fewer (export=anomalous); this is logged once"
+                "%s: more happened than the recorder keeps until somebody looks, so some spans were not exported: give "
+                "it more room, as in recorder=64MB; this is logged once"
             )
         if self._everything:
             await self._export(await self._recollection.recall(news))

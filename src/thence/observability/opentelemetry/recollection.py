@@ -21,17 +21,23 @@ from thence.identifiers import EventId
 
 __all__ = [
     "Emitted",
+    "Facts",
     "Handled",
+    "Raw",
     "Recollection",
     "Refused",
     "Remembered",
     "Wanted",
     "foreign_trace",
+    "in_chunks",
+    "in_steps",
     "root_of",
 ]
 
 STEP = 300
 """Facts looked at before other things get their turn."""
+CHUNK = 3000
+"""The same where there is little to look at; some 0.5 ms."""
 
 Raw: TypeAlias = tuple[Any, ...]
 
@@ -111,6 +117,8 @@ class Recollection:
     def __init__(self, node: str, kept: Ring, now: Callable[[], float]) -> None:
         self.node = node
         self.missed = 0
+        self.fill = 0.0
+        """The share of the room for facts that the last news took."""
         self._ring = kept
         self._now = now
         self._last: list[Raw | None] = [None, None, None]
@@ -133,6 +141,7 @@ class Recollection:
             self._last[index] = kept[-1] if kept else None
             found.append(news)
         self.missed += missed
+        self.fill = len(found[0]) / (rings.facts.maxlen or 1)
         return Facts(*found)
 
     async def recall(self, facts: Facts, wanted: Wanted | None = None) -> list[Remembered]:
@@ -312,6 +321,13 @@ def _after(kept: deque[Raw], last: Raw | None) -> tuple[list[Raw], bool]:
         is_whole = last is None and (kept.maxlen is None or len(kept) < kept.maxlen)
         return list(reversed(news)), is_whole or not kept
     return list(reversed(news)), True
+
+
+async def in_chunks(facts: Sequence[Raw]) -> AsyncIterator[Sequence[Raw]]:
+    """Some of the facts after others, with pauses."""
+    for start in range(0, len(facts), CHUNK):
+        yield facts[start : start + CHUNK]
+        await asyncio.sleep(0)
 
 
 async def in_steps(
