@@ -22,6 +22,7 @@ from tests.observability.spans import (
 
 from thence import Budget, Event, Service
 from thence.app import exporting as app_exporting
+from thence.observability.opentelemetry import exporter
 from thence.observability.opentelemetry.recollection import Recollection
 from thence.testing import run
 
@@ -91,6 +92,8 @@ async def traffic(export: str) -> dict[str, str]:
     """Many good cascades and a bad one of each kind; by its kind, the root event of each bad one."""
     bad: dict[str, str] = {}
     async with exporting(new_mesh(), export, *services()) as emitter:
+        # What is noticed by way of reports on tracked cascades is another matter.
+        emitter._runtime.tracker.watch = None
         for number in range(GOOD):
             await emitter.emit(Begun(number=number))
             if number % 200 == 100:
@@ -227,6 +230,51 @@ def test_the_spans_are_complete_without_the_node_that_emitted_the_root() -> None
     assert "?" not in str(shape)
 
 
+def test_several_who_notice_it_at_once_have_it_exported_once() -> None:
+    others = [Service(f"other-{number}") for number in range(3)]
+
+    async def fail(event: Ended) -> None:
+        raise ValueError("it ended badly here too")
+
+    for other in others:
+        other.on(Ended)(fail)
+
+    async def scenario() -> str:
+        mesh = new_mesh()
+        hosted = [*services(), *others]
+        nodes = [node_with(mesh, s.name, s, export="anomalous") for s in hosted]
+        async with running(*nodes):
+            async with node_with(mesh, "emitter", export="anomalous") as emitter:
+                receipt = await emitter.emit(Begun(what="late"))
+            await eventually(lambda: len(trace_of(receipt.event_id)) >= PER_CASCADE + 3)
+            await asyncio.sleep(1)
+        return receipt.event_id
+
+    shape = shape_of(trace_of(run(scenario())))
+    assert sum(shape.values()) == PER_CASCADE + 3
+    assert "?" not in str(shape)
+
+
+@pytest.mark.parametrize("what", ANOMALIES)
+def test_reports_on_a_tracked_cascade_tell_of_it_too(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> dict[Any, str]:
+        return {}
+
+    monkeypatch.setattr(exporter, "anomalies", nothing)
+
+    async def scenario() -> str:
+        async with exporting(new_mesh(), "anomalous", *services()) as emitter:
+            budget = Budget(depth=1) if what == "cut" else None
+            receipt = await emitter.emit(Begun(what=what), budget=budget)
+            await receipt.settled()
+            await eventually(lambda: len(trace_of(receipt.event_id)) >= PER_CASCADE)
+            return receipt.event_id
+
+    assert "?" not in str(shape_of(trace_of(run(scenario()))))
+
+
 def test_a_cascade_without_receipt_is_followed_as_well_as_one_with() -> None:
     async def scenario() -> str:
         async with exporting(new_mesh(), "anomalous", *services()) as emitter:
@@ -287,16 +335,17 @@ def test_more_anomalies_than_a_second_may_have_are_left_out_and_that_is_said_onc
 
     async def scenario() -> set[str]:
         async with exporting(new_mesh(), "anomalous", *services()) as emitter:
-            ids = {
-                (await emitter.emit(Begun(number=number, what="failed"))).event_id
-                for number in range(40)
-            }
+            ids: set[str] = set()
+            for number in range(80):
+                ids.add((await emitter.emit(Begun(number=number, what="failed"))).event_id)
+                await asyncio.sleep(0 if number < 40 else 0.025)
             await asyncio.sleep(0.5)
             return ids
 
     with listening() as log:
         ids = run(scenario())
     found = roots_of(KEPT.get_finished_spans())
+    # Five at once, and five a second.
     assert 5 <= len(found) <= 15
     assert found.keys() <= ids
     assert {len(spans) for spans in found.values()} == {PER_CASCADE}
