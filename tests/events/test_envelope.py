@@ -140,12 +140,12 @@ def test_what_an_envelope_leaves_out_are_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["lineage", "source", "since", "members", "due", "record", "left"]
+    "field", ["lineage", "source", "since", "members", "due", "record", "noted", "left"]
 )
 def test_what_a_receiver_notes_on_an_envelope_can_not_be_sent(field: str) -> None:
     arrival = envelope_for(Found, 4, None)
     position = Arrival.__struct_fields__.index(field)
-    form: list[Any] = [4, 9, (3,), 0, None, *[None] * 7]
+    form: list[Any] = [4, 9, (3,), 0, None, *[None] * 8]
     msgspec.msgpack.decode(msgspec.msgpack.encode(form), type=arrival)
     form[position + 1] = "smuggled"
     with pytest.raises(msgspec.ValidationError):

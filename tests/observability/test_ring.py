@@ -210,7 +210,7 @@ def test_facts_hold_on_to_no_event_no_connection_and_no_node() -> None:
                 assert ring.undigested == []
                 kinds = held([*ring.facts, *ring.failures, *ring.refusals, *ring.batches], set())
                 assert kinds <= {
-                    list, tuple, str, int, float, type(None), Lineage, Extras, Told, Path
+                    list, tuple, str, bytes, int, float, type(None), Lineage, Extras, Told, Path
                 }  # fmt: skip
             assert one._runtime is not None
             assert len(one._runtime.ring.batches) > 0

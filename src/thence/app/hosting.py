@@ -284,7 +284,11 @@ class Hosting:
         if extras is not None and lineage is not None:
             # The emitter's numbers may stand for something else by now: this node tells its own.
             numbered = all_extras_for(lineage, source, bool(extras.tracked), extras.sent)
-            arrival.extras = replace(Extras(*numbered), deadline=extras.deadline)
+            arrival.extras = replace(
+                msgspec.convert(numbered, Extras),
+                deadline=extras.deadline,
+                began=extras.began,
+            )
         arrival.lineage = arrival.source = arrival.since = arrival.due = None
         envelope = msgspec.Raw(_encode(arrival))
         source.say(Moved(subscription.service.name, owner, (envelope,)))

@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import msgspec
 
@@ -45,6 +45,9 @@ from thence.observability.noise import (
     together,
 )
 from thence.observability.sightings import Sightings, decode_sightings
+
+if TYPE_CHECKING:
+    from thence.app.exporting import Exporting
 
 __all__ = ["Node"]
 
@@ -101,6 +104,7 @@ class Node:
         self._lifespans: list[RunningLifespan] = []
         self._recorder_file: str | None = None
         self._observer: Observer | None = None
+        self._exporting: Exporting | None = None
         self._state = "not started"
         self._roots: RootEmits | None = None
         """Only while root events may be emitted."""
@@ -127,6 +131,11 @@ class Node:
         self._state = "running"
 
     async def _start(self) -> None:
+        export = self._settings.export_plan()
+        if export is not None:
+            from thence.observability.opentelemetry.spans import require
+
+            require()
         identifier = new_node_id(LoopClock(asyncio.get_running_loop()).now())
         discovery, wire_for = open_mesh(self._settings.mesh, identifier)
         answers: dict[str, Callable[[bytes], bytes | Awaitable[bytes] | None]] = {
@@ -149,8 +158,16 @@ class Node:
             self._settings.recorder_bytes(),
             self._settings.recorder_seconds(),
             self._recorder_file,
+            traces=export is not None,
         )
         self._runtime = runtime
+        if export is not None:
+            # Not before it is needed, as are the packages that it needs.
+            from thence.app.exporting import Exporting
+
+            self._exporting = exporting = Exporting(runtime, export)
+            runtime.also_beat = exporting.beat
+            answers |= exporting.answers()
         runtime.observe(self._observer)
         for place, limit in self._settings.limits.items():
             if runtime.set_limit(place, limit, "the settings") is None:
@@ -193,6 +210,8 @@ class Node:
                 await runtime.cancel()
             # What arrives from now on would find its service's state gone.
             runtime.dispatcher.stop()
+            if self._exporting is not None:
+                await self._exporting.close()
             for lifespan in reversed(self._lifespans):
                 try:
                     await lifespan.leave()

@@ -23,9 +23,12 @@ from thence.cascade.loops import LoopMode
 from thence.cascade.settlement import Branches
 from thence.clock import stopwatch
 from thence.delivery.about import EACH
+from thence.delivery.consequences import ConsequenceEmits
 from thence.delivery.emission import Emitter
 from thence.delivery.loop_guard import LoopGuard
+from thence.delivery.roots import RootEmits
 from thence.delivery.routes import RouteTable
+from thence.delivery.tracing import TracingConsequences, TracingOutlet, TracingRoots
 from thence.delivery.tracking import Tracker
 from thence.events import Catalog, Event, EventSpec
 from thence.facts import GuardedObserver, Observer, Ring
@@ -62,6 +65,7 @@ class Runtime:
         recorder_bytes: int,
         recorder_age: float,
         recorder_file: str | None,
+        traces: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         now = stopwatch(self._loop)
@@ -102,8 +106,17 @@ class Runtime:
             self.tracker,
         )
         self.emitter = Emitter(
-            node, self.table, self.peers.cork, self.tracker, guard.paths, self.ring
+            node,
+            self.table,
+            self.peers.cork,
+            self.tracker,
+            guard.paths,
+            self.ring,
+            TracingRoots if traces else RootEmits,
+            TracingConsequences if traces else ConsequenceEmits,
         )
+        if traces:
+            self.table.outlet_to = TracingOutlet
         self.hosting = Hosting(
             name,
             services,
@@ -128,6 +141,8 @@ class Runtime:
         self.emitter.tell_losses(self._losses.note)
         self.lag = LoopLag(now)
         self.traffic.beat = self._beat
+        self.also_beat: Callable[[], None] | None = None
+        """Called once a second, if somebody wants to be."""
 
     # -- coming and going
 
@@ -265,6 +280,8 @@ class Runtime:
     def _beat(self) -> None:
         self._note_up()
         self.counting.look()
+        if self.also_beat is not None:
+            self.also_beat()
 
     def _note_up(self) -> None:
         self.ring.digest()

@@ -12,6 +12,7 @@ from typing import cast, get_args
 import msgspec
 from msgspec import Struct
 
+from thence.app.export import MODES, Export
 from thence.app.limits import parse_limits
 from thence.budget import Budget
 from thence.cascade.loops import LoopMode
@@ -54,6 +55,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """How long ``thence run`` counts the repeats of a log record before it sums them up in one; 0 to log each."""
     metrics: str | None = None
     """Where ``thence run`` lets Prometheus read its metrics: ``"127.0.0.1:9464"``; nowhere by default."""
+    export: str = "off"
+    """Which cascades are exported as spans of OpenTelemetry: ``off``, ``all``, or ``anomalous``, which are those that
+    failed, were cut, or were slower than :attr:`export_slower`. To be the same at all nodes of a mesh."""
+    export_slower: str | float = "1s"
+    """How long a cascade may take before it is slow."""
     limits: dict[str, str] = {}
     """Limits by handler or service (``"hints.offer" = "5/s per player"``), in place of those in the code.
 
@@ -92,6 +98,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         settings.check_logs()
         settings.repeats_window()
         settings.metrics_place()
+        settings.export_plan()
         for place, limit in settings.limits.items():
             try:
                 parse_limits(limit)
@@ -162,6 +169,28 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
             return seconds(self.recorder_age)
         except ConfigurationError as error:
             raise ConfigurationError(f"recorder_age={self.recorder_age!r}: {error}") from None
+
+    def export_plan(self) -> Export | None:
+        """What is exported as spans; None for nothing.
+
+        :raises ConfigurationError: that can't be understood, or there is nothing to make them of.
+        """
+        if self.export not in MODES:
+            raise ConfigurationError(
+                f"export={self.export!r} in the settings: give one of {', '.join(MODES)}"
+            )
+        try:
+            slower = seconds(self.export_slower)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"export_slower in the settings: {error}") from None
+        if self.export == "off":
+            return None
+        if not self.recorder_bytes():
+            raise ConfigurationError(
+                f"export={self.export!r} needs the flight recorder, which recorder={self.recorder!r} turns off: leave "
+                "one of them out"
+            )
+        return Export(self.export == "all", slower)
 
     def check_logs(self) -> None:
         """Whether there is such a way of logging.

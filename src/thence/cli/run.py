@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -46,6 +47,12 @@ def run(
             help="A file that keeps what the flight recorder notes over a crash; with replicas, one each: FILE-1, ..."
         ),
     ] = None,
+    export: Annotated[
+        Literal["off", "all", "anomalous"] | None,
+        Parameter(
+            help="Which cascades to export as spans of OpenTelemetry (or THENCE_EXPORT); by default off.",
+        ),
+    ] = None,
     mesh: Mesh = None,
     json: Json = False,
     debug: Debug = False,
@@ -81,6 +88,9 @@ def run(
             "which it took when it is ready",
             Exit.USAGE,
         )
+    if export is not None:
+        # The replicas inherit it.
+        os.environ["THENCE_EXPORT"] = export
     form, window = format_for(settings.logs, sys.stderr), settings.repeats_window()
     set_up_logs(form, window, debug=debug)
     command = [

@@ -33,11 +33,13 @@ class Emitter:
         tracker: Tracker,
         paths: Paths,
         ring: Ring,
+        roots: type[RootEmits] = RootEmits,
+        consequences: type[ConsequenceEmits] = ConsequenceEmits,
     ) -> None:
         self.sender = Sender(node, table, cork, tracker, ring)
         self.throttle = Throttle(self.sender)
-        self.roots = RootEmits(self.sender, self.throttle)
-        self.consequences = ConsequenceEmits(self.sender, self.throttle, paths)
+        self.roots = roots(self.sender, self.throttle)
+        self.consequences = consequences(self.sender, self.throttle, paths)
         self.emit_root = self.roots.emit
         self.emit_joined = self.consequences.emit_joined
         self.emit_consequences = self.consequences.emit_consequences

@@ -227,9 +227,14 @@ def _lineage(link: Link, extras: Extras | None) -> Lineage | None:
         return None
     deadline = extras.deadline / 1000
     if not extras.path:
-        return Lineage(None, "", 0, "", 0, deadline, extras.max_depth) if deadline else None
+        if not deadline:
+            return None
+        return Lineage(
+            None, "", 0, "", 0, deadline, extras.max_depth, extras.began / 1000, extras.trace
+        )
     cause = root = link.told.name_of(extras.cause_node), extras.cause_sequence
     if extras.root_node >= 0:
         root = link.told.name_of(extras.root_node), extras.root_sequence
     path = link.told.path_of(extras.path)
-    return Lineage(path, *cause, *root, deadline, extras.max_depth)
+    began = extras.began / 1000
+    return Lineage(path, *cause, *root, deadline, extras.max_depth, began, extras.trace)

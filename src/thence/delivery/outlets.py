@@ -230,7 +230,7 @@ class LinkOutlet(Outlet):
         link = self.link
         if link.events.count and not link.events.count & 7:
             link.cut_frame()
-        extras: tuple[int, ...]
+        extras: tuple[int | bytes, ...]
         # Naming a node or a path may send what is buffered, so it comes before looking at the frame.
         if sent or lineage is None or lineage.path is None or lineage.max_depth != DEFAULT.depth:
             extras = all_extras_for(lineage, link, tracked, sent)

@@ -164,15 +164,19 @@ class RootEmits:
         self._alike = None if self._notes_each else route
         self._note((ALIKE, self._sender.sequence, route.name, len(payload), route.services))
 
+    def _lineage(self, budget: Budget, trace: bytes) -> Lineage | None:
+        """What there is to tell of a root event; None if that is nothing."""
+        if (budget.depth, budget.seconds) == (DEFAULT.depth, DEFAULT.seconds):
+            return None
+        deadline = self._sender.now() + budget.seconds
+        return Lineage(None, "", 0, "", 0, deadline, budget.depth)
+
     async def _emit_patiently(
-        self, route: Route, payload: bytes, body: Event, budget: Budget | None
+        self, route: Route, payload: bytes, body: Event, budget: Budget | None, trace: bytes = b""
     ) -> Receipt:
         sender = self._sender
         budget = budget or sender.table.budget
-        lineage = None
-        if (budget.depth, budget.seconds) != (DEFAULT.depth, DEFAULT.seconds):
-            deadline = sender.now() + budget.seconds
-            lineage = Lineage(None, "", 0, "", 0, deadline, budget.depth)
+        lineage = self._lineage(budget, trace)
         emission = sender.emission(route, payload, body, lineage, budget.events, asks=True)
         if route.gate is not None:
             kept = self._throttle.keeps(emission)

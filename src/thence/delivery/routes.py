@@ -58,6 +58,8 @@ class RouteTable:
         self.lost: Counter[tuple[str, str, str]] = Counter()
         """Events that were sent and are not accounted for, or could not be sent: by event, service, reason."""
         self.links: dict[str, Link] = {}
+        self.outlet_to = LinkOutlet
+        """Makes the way to a subscription of a peer."""
         self.moves = KeyMoves(
             node=node,
             link_to=self.links.get,
@@ -115,7 +117,7 @@ class RouteTable:
         assert link.peer is not None
         self.links[link.node] = link
         for wanted in link.peer.subscribed:
-            outlet = LinkOutlet(link, wanted)
+            outlet = self.outlet_to(link, wanted)
             link.outlets[wanted.number] = outlet
             self._target(wanted.schema.name, wanted.service, wanted.broadcast).attach(
                 link.node, outlet

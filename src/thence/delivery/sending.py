@@ -79,6 +79,11 @@ class Emission(Struct, eq=False):
         """Whether no other event has caused it."""
         return self.lineage is None or self.lineage.path is None
 
+    @property
+    def noted_lineage(self) -> Lineage | None:
+        """What the recorder is told of where it comes from."""
+        return None if self.is_root and not (self.lineage and self.lineage.trace) else self.lineage
+
     def track(self, sequence: int, branch: Branch) -> None:
         """``branch`` waits for the end of this root event, which is kept back."""
         self.branch = branch
@@ -273,7 +278,7 @@ class Sender:
 
     def _note_sent(self, emission: Emission) -> None:
         route, now = emission.route, self.now()
-        lineage = None if emission.is_root else emission.lineage
+        lineage = emission.noted_lineage
         services = _meant_for(emission)
         if route.spec.policy.record:
             self.ring.keep_payload(emission.sequence, emission.payload)
@@ -285,7 +290,7 @@ class Sender:
 
     def _note_refused(self, emission: Emission, service: str, reason: str, now: float) -> None:
         what = emission.route.name, service
-        lineage = None if emission.is_root else emission.lineage
+        lineage = emission.noted_lineage
         sequence = self.number(emission)
         self.note_refused((REFUSED, self.node, sequence, what, now, lineage, None, reason, None))
 

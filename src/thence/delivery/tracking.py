@@ -40,6 +40,8 @@ class Tracker:
         self.branches = branches
         self.settled: Callable[[float], None] = lambda _seconds: None
         """Called with the duration of every tracked cascade that has ended."""
+        self.watch: Callable[[str, float, Tally], None] | None = None
+        """Called with the root event, the duration and the tally of each, if somebody wants to know."""
         self._now = now
         self._next_sample = 0.0
         self._sample_every = round(1 / sample_share) if sample_share else 0
@@ -90,6 +92,8 @@ class Tracker:
         def ended(tally: Tally) -> None:
             root.ended(tally)
             self.settled(root.settled_in)
+            if self.watch is not None:
+                self.watch(event_id, root.settled_in, tally)
 
         root.branch = self.branches.open(0, parts, ended)
         return root

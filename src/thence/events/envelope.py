@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Protocol, cast
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from thence.budget import DEEPEST, Budget
 from thence.events.event import Event
@@ -48,6 +49,8 @@ FAILED = 2
 """What :attr:`Arrival.noted` says of what has failed where it was begun."""
 FARTHEST = 2**53
 """Milliseconds that a deadline may be from when a stopwatch began: as many as a float tells apart."""
+TRACE_BYTES = 25
+"""What a W3C ``traceparent`` takes: trace id, span id and flags."""
 
 
 class Told(Struct, gc=False):
@@ -130,6 +133,11 @@ class Extras(Struct, array_like=True, frozen=True, gc=False):
     max_depth: Annotated[int, Meta(le=DEEPEST)] = DEFAULT.depth
     sent: int = 0
     """When it was emitted, in milliseconds of the emitter's stopwatch; 0 for types without a time to live."""
+    began: Annotated[int, Meta(ge=-FARTHEST, le=FARTHEST)] = 0
+    """When its root was emitted, by the same; 0 if :attr:`deadline` is the default time later, or nobody asked."""
+    trace: Annotated[bytes, Meta(max_length=TRACE_BYTES)] = b""
+    """The W3C trace context that its root was emitted in, where others began one, as
+    :attr:`~thence.events.lineage.Lineage.trace`."""
 
 
 STALE = Extras()
@@ -223,6 +231,9 @@ def full_lineage_of(arrival: Arrival) -> Lineage | None:
                 root = (source.told.name_of(extras.root_node), extras.root_sequence)
             path = source.told.path_of(extras.path)
             arrival.lineage = Lineage(path, *cause, *root, due, extras.max_depth)
+        if extras.began or extras.trace:
+            began = extras.began and extras.began / 1000 + source.behind
+            arrival.lineage = replace(arrival.lineage, began=began, trace=extras.trace)
     known: Lineage | None = arrival.lineage
     return known
 
@@ -271,16 +282,20 @@ def extras_for(lineage: Lineage, numbers: Numbers, tracked: bool = False) -> tup
 
 def all_extras_for(
     lineage: Lineage | None, numbers: Numbers, tracked: bool, sent: int
-) -> tuple[int, ...]:
+) -> tuple[int | bytes, ...]:
     """The same for any event."""
     if lineage is None:
         return (0, 0, 0, 0, int(tracked), -1, 0, DEFAULT.depth, sent)
+    extras: tuple[int, ...]
     if lineage.path is None:
-        extras: tuple[int, ...] = (0, 0, 0, int(lineage.deadline * 1000), int(tracked))
+        extras = (0, 0, 0, int(lineage.deadline * 1000), int(tracked))
     else:
         extras = extras_for(lineage, numbers, tracked)
     if len(extras) < 7:
         extras = (*extras[:4], int(tracked), -1, 0)
+    if lineage.began or lineage.trace:
+        began = int(lineage.began * 1000)
+        return (*extras, lineage.max_depth, sent, began, lineage.trace)
     return (*extras, lineage.max_depth, sent)
 
 

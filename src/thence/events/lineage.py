@@ -76,6 +76,11 @@ class Lineage(Struct, frozen=True, gc=False):
     """When plain events of the cascade are not begun any more, in seconds of this node's stopwatch."""
     max_depth: int
     """The depth that none of its consequences may exceed."""
+    began: float = 0.0
+    """When the root was emitted, in seconds of this node's stopwatch; 0.0 if :attr:`deadline` is the default time
+    later, or nobody asked for it to be noted."""
+    trace: bytes = b""
+    """The trace that the root was emitted in, where others began one; see :mod:`thence.delivery.tracing`."""
 
     @property
     def depth(self) -> int:

@@ -7,7 +7,7 @@ soon leaves such tuples alone. What is alike is noted once for many.
     This node's events up to that sequence number had left by then; once a second, and where time is told anyway.
 ``(SENT, sequence, event, size, services, lineage)``
     An event of this node leaves. ``size``: the bytes of its payload; ``services``: where it goes, or was to go;
-    ``lineage``: None for a root event.
+    ``lineage``: None for a root event, unless it belongs to somebody else's trace.
 ``(ALIKE, sequence, event, size, services)``
     The same for a root event, and for those with the numbers that follow of which nothing else is noted.
 ``(RAN, node, sequence, what, began, ended, ancestry, told, since, error, key)``

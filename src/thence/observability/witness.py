@@ -207,7 +207,7 @@ class Witness:
 
         def sent_as(sequence: int, told: Raw, lineage: Lineage | None) -> Sent:
             if exactly:
-                by = moments.left_by(sequence) if lineage is None else None
+                by = moments.left_by(sequence) if lineage is None or lineage.path is None else None
                 return self._sent_as(sequence, told, lineage, by)
             return self._sent_as(sequence, told, lineage, moments.about(sequence))
 
