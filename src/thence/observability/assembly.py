@@ -164,7 +164,7 @@ def assemble(
         one.account.name
         for one in heard
         if one.account.since > one.account.born
-        and (began is None or one.account.since + ahead[one.account.node] > began)
+        and (began is None or one.account.since + ahead[one.account.node] >= began)
     }
     return Trace(
         top,
