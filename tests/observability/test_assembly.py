@@ -294,6 +294,8 @@ def test_who_does_not_answer_forgets_or_is_not_understood_is_named_and_the_trace
     forgetful = assemble(ROOT, [heard(A, sent), heard(B, since=10.5)])
     assert forgetful.forgotten == ("b1",)
     assert not forgetful.is_complete
+    # What came in the same moment as the oldest that is left may be gone.
+    assert assemble(ROOT, [heard(A, sent), heard(B, since=10.0)]).forgotten == ("b1",)
     # A node that began after that has forgotten nothing of it.
     assert assemble(ROOT, [heard(A, sent), heard(B, since=10.5, born=10.5)]).is_complete
 
