@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-HUNT := badges clues hints hunts notifications players ranks scores treasures
+HUNT := badges clues hints hunts leagues notifications players ranks scores treasures
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
