@@ -74,10 +74,16 @@ class SocketWire:
             stream.setblocking(False)
             # Never waits: a Unix socket connects at once or not at all.
             stream.connect(path)
-            await loop.create_unix_connection(lambda: protocol, sock=stream)
         except BaseException:
             stream.close()
             raise
+        closes = None
+        try:
+            transport, _ = await loop.create_unix_connection(lambda: protocol, sock=stream)
+            closes = transport.is_closing()
+        finally:
+            if closes is not False:
+                _let_go(stream, loop)
 
     async def close(self) -> None:
         """Stop listening and remove the socket files. Open streams go on."""
@@ -123,6 +129,18 @@ class SocketWire:
         # A name with several addresses got a free port for each: only the first is told.
         host, port = server.sockets[0].getsockname()[:2]
         return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _let_go(stream: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    """A transport that was given the socket has been closed, perhaps before it knew of the socket as an object.
+
+    One of uvloop has closed the descriptor then. Whatever closed it once more, the object's end for instance, would
+    close what has got its number meanwhile.
+    """
+    if type(loop).__module__.startswith("uvloop"):
+        stream.detach()
+    else:
+        stream.close()
 
 
 def _bind(path: Path) -> tuple[socket.socket, Identity]:
