@@ -114,6 +114,24 @@ def test_a_file_that_can_not_be_made_is_refused_with_what_to_change(tmp_path: Pa
         RecorderFile(str(tmp_path / "file" / "below"), LEAST_BYTES, NODE, "scores", 0.0)
 
 
+@pytest.mark.parametrize("taken", ["file", "file.before"])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_is_no_recorders_file_is_left_alone(
+    tmp_path: Path, taken: str, is_folder: bool
+) -> None:
+    (tmp_path / taken).mkdir() if is_folder else (tmp_path / taken).write_text("import thence")
+    with pytest.raises(ConfigurationError, match="left alone, give another path"):
+        RecorderFile(str(tmp_path / "file"), LEAST_BYTES, NODE, "scores", 0.0)
+    assert [path.name for path in tmp_path.iterdir()] == [taken]
+    assert is_folder or (tmp_path / taken).read_text() == "import thence"
+
+
+def test_a_file_of_a_run_that_ended_before_it_wrote_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(9000))
+    RecorderFile(str(tmp_path / "file"), LEAST_BYTES, NODE, "scores", 0.0).close()
+    assert facts_in(tmp_path / "file") == ()
+
+
 KILLED = """
 import os, signal, sys
 from thence.identifiers import EventId

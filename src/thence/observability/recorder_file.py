@@ -62,6 +62,11 @@ class RecorderFile:
         self._encode = msgspec.msgpack.Encoder().encode
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+            for place in (path, f"{path}.before"):
+                if os.path.lexists(place) and not _may_be_replaced(place):
+                    raise ConfigurationError(
+                        f"{place} is there and no flight recorder's file: it is left alone, give another path"
+                    )
             if _is_in_use(path):
                 raise ConfigurationError(
                     f"the flight recorder's file {path} is that of a node which runs: give another path"
@@ -103,6 +108,15 @@ class RecorderFile:
         """Leave the file as it is."""
         self._map.close()
         os.close(self._descriptor)
+
+
+def _may_be_replaced(path: str) -> bool:
+    """Whether that is a recorder's file, or one of a run that ended before it had written anything."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        begin = file.read(len(MAGIC))
+    return begin == MAGIC or not any(begin)
 
 
 def _is_in_use(path: str) -> bool:
